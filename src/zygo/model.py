@@ -1,0 +1,204 @@
+"""The records that cross a boundary: what an app *is*, frozen and without behaviour.
+
+`sdk` makes them (on Python 3.9 and later), JSON carries them, the server reads them. `encode` and `decode` are the only
+way in and out; `decode` runs on the host side alone, since it resolves annotations that Python 3.9 cannot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ImageStep:
+    """One build step. `kind` is the Image method that made it; `args` holds its JSON-able arguments, normalised.
+
+    Kinds built here: `pip_install` {packages, find_links, index_url, extra_index_url, pre, extra_options},
+    `uv_pip_install` (the same), `pip_install_from_requirements` {path, content, ...}, `env` {vars}, `workdir` {path},
+    `add_local` {copy: true, files: [[remote_path, sha256, mode], ...]}.
+    """
+
+    kind: str
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """An image: a base and the steps on it. `python_version` is "3.X", None for the version of the client."""
+
+    python_version: str
+    base: str = "debian_slim"
+    steps: tuple[ImageStep, ...] = ()
+
+
+@dataclass(frozen=True)
+class WebSpec:
+    """How a web function answers. `kind`: fastapi_endpoint, asgi_app, (later) wsgi_app, web_server."""
+
+    kind: str
+    method: str = "GET"
+    path: str = "/"
+    docs: bool = False
+    label: str | None = None
+    requires_proxy_auth: bool = False
+    custom_domains: tuple[str, ...] = ()
+    sample: str = ""
+    """The rest of a curl line to paste, made from the signature: `?x=1` or `-H ... -d '{...}'`, see `loader`."""
+
+
+@dataclass(frozen=True)
+class ScalePolicy:
+    """How many containers, of what concurrency. Seconds; the defaults are Modal's (modal docs, guide/scale)."""
+
+    min_containers: int = 0
+    max_containers: int | None = None
+    buffer_containers: int = 0
+    scaledown_window: float = 60.0
+    max_inputs: int = 1
+    target_inputs: int = 1
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one container may use. MiB and physical cores; None: no limit of its own."""
+
+    cpu_request: float | None = None
+    cpu_limit: float | None = None
+    memory_request: int | None = None
+    memory_limit: int | None = None
+    gpu: str | None = None
+
+
+@dataclass(frozen=True)
+class FunctionSpec:
+    """One function of an app. `timeout` and `startup_timeout` in seconds; `env` is what secrets and env= add up to."""
+
+    name: str
+    module: str
+    qualname: str
+    image: ImageSpec
+    web: WebSpec | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    policy: ScalePolicy = field(default_factory=ScalePolicy)
+    resources: Resources = field(default_factory=Resources)
+    timeout: float = 300.0
+    startup_timeout: float | None = None
+    block_network: bool = False
+    is_async: bool = False
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file that every container of the revision sees: absolute path in the sandbox, content hash, mode bits."""
+
+    remote_path: str
+    sha256: str
+    size: int
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class AppSpec:
+    """What one evaluation of the user's file says: the app, its functions, and the files its containers get.
+
+    `module` is the name under which the containers import the user's file; `app_variable` the name of the App in it.
+    `files` are the user's sources and the files added to images with copy=False. `third_party` are the top-level
+    modules from outside that the file imported, for the image zygote to import ahead.
+    """
+
+    name: str
+    module: str
+    app_variable: str = "app"
+    functions: tuple[FunctionSpec, ...] = ()
+    files: tuple[SourceFile, ...] = ()
+    third_party: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class ContainerState(enum.Enum):
+    """starting -> ready <-> busy -> draining -> stopped; any -> failed."""
+
+    STARTING = "starting"
+    READY = "ready"
+    BUSY = "busy"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class RevisionState(enum.Enum):
+    """building -> ready -> active -> retired; any -> failed."""
+
+    BUILDING = "building"
+    READY = "ready"
+    ACTIVE = "active"
+    RETIRED = "retired"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class RequestTiming:
+    """Where the time of one request went, in seconds. `start` is "cold" or "warm"; `fork` is 0 on a warm one."""
+
+    start: str
+    queue: float
+    fork: float
+    first: float
+    total: float
+
+
+def encode(record: Any) -> Any:
+    """A record as JSON-able values."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {f.name: encode(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    if isinstance(record, enum.Enum):
+        return record.value
+    if isinstance(record, (list, tuple)):
+        return [encode(item) for item in record]
+    if isinstance(record, dict):
+        return {key: encode(value) for key, value in record.items()}
+    return record
+
+
+def decode(cls: type[T], data: Any) -> T:
+    """The record of type `cls` that `data` describes. Unknown keys are ignored (a newer client), missing ones take
+    their default. Raises TypeError when a value has the wrong shape."""
+    return typing.cast(T, _decode(cls, data))
+
+
+def _decode(hint: Any, data: Any) -> Any:
+    origin = typing.get_origin(hint)
+    if hint is Any:
+        return data
+    if origin is typing.Union or str(type(hint)) == "<class 'types.UnionType'>":
+        if data is None:
+            return None
+        return _decode(next(a for a in typing.get_args(hint) if a is not type(None)), data)
+    if origin is tuple:
+        if not isinstance(data, list):
+            raise TypeError(f"expected a list, got {type(data).__name__}")
+        return tuple(_decode(typing.get_args(hint)[0], item) for item in data)
+    if origin is dict:
+        if not isinstance(data, dict):
+            raise TypeError(f"expected an object, got {type(data).__name__}")
+        return {key: _decode(typing.get_args(hint)[1], value) for key, value in data.items()}
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(data, dict):
+            raise TypeError(f"expected an object for {hint.__name__}, got {type(data).__name__}")
+        hints = typing.get_type_hints(hint)
+        known = {f.name for f in dataclasses.fields(hint)}
+        return hint(**{key: _decode(hints[key], value) for key, value in data.items() if key in known})
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return hint(data)
+    if hint is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if isinstance(hint, type) and not isinstance(data, hint):
+        raise TypeError(f"expected {hint.__name__}, got {type(data).__name__}")
+    return data
