@@ -33,6 +33,7 @@ what the control API answers. A bare `raise X` prints the first line of the clas
 from __future__ import annotations
 
 import builtins
+from typing import Any
 
 
 class Error(Exception):
@@ -80,9 +81,7 @@ class UserCodeError(LoadError):
     frame in the user's code when it is known.
     """
 
-    def __init__(
-        self, message: str, traceback: str = "", file: str | None = None, line: int | None = None
-    ) -> None:
+    def __init__(self, message: str, traceback: str = "", file: str | None = None, line: int | None = None) -> None:
         super().__init__(message)
         self.traceback = traceback
         self.file = file
@@ -205,3 +204,31 @@ class PlacementWarning(UserWarning):
 
 class AsyncUsageWarning(UserWarning):
     """A blocking call inside a running event loop."""
+
+
+def to_json(error: BaseException) -> dict[str, Any]:
+    """`error` as JSON-able values, its cause included: what crosses a pipe or the control API. See `from_json`."""
+    data: dict[str, Any] = {
+        key: value for key, value in vars(error).items() if isinstance(value, (str, int, float, bool))
+    }
+    data["kind"] = type(error).__name__
+    data["message"] = str(error)
+    if error.__cause__ is not None:
+        data["cause"] = to_json(error.__cause__)
+    return data
+
+
+def from_json(data: dict[str, Any]) -> Error:
+    """The error that `to_json` described. A kind from outside this tree becomes an Error that names it."""
+    kind, message = str(data.get("kind", "")), str(data.get("message", ""))
+    cls = globals().get(kind)
+    if isinstance(cls, type) and issubclass(cls, Error):
+        error = cls(message)
+    else:
+        error = Error(f"{kind}: {message}" if kind else message)
+    for key, value in data.items():
+        if key not in ("kind", "message", "cause"):
+            setattr(error, key, value)
+    if isinstance(data.get("cause"), dict):
+        error.__cause__ = from_json(data["cause"])
+    return error

@@ -1,0 +1,188 @@
+"""The user's program as it is on disk: when it changes, what it says, what its files contain.
+
+    changed()   waits until some watched file's content differs from what the last evaluation saw
+    evaluate()  runs the warm loader on the latest state and lists the files
+
+The order keeps it from ever being stale: contents are noted *before* an evaluation reads them, so whatever changes
+during or after it differs from the note and is seen by the next `changed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING
+
+from zygo import errors
+from zygo.cli.reload import EvaluationCancelledError, WarmLoader
+from zygo.cli.sources import Digests, Upload, collect
+from zygo.cli.watch import Watcher
+from zygo.sdk.sources import WATCH_JUNK, WatchRoot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from zygo.loader import AppRef, Evaluated
+
+SECOND_LOOK_SECONDS = 0.05
+"""How long after a failed evaluation a further change means that the file had only been half written."""
+
+PATIENCE_SECONDS = 1.0
+"""How much longer than the last one an evaluation may go on once a newer state is there."""
+
+_CLOCK_TICK_NS = 10_000_000
+"""File times come from the kernel's coarse clock, which is up to one tick behind."""
+
+
+class Live:
+    """`ref`'s program. Made on the event loop that uses it; `close` it."""
+
+    def __init__(self, ref: AppRef, name: str | None, *, reload: bool) -> None:
+        self._ref = ref
+        self._loader = WarmLoader(ref, name)
+        self._watcher = Watcher() if reload else None
+        self._digests = Digests()
+        self._seen: dict[str, str] = {}
+        self._files: frozenset[str] = frozenset()
+        self._changed: set[str] = set()
+        self._roots: tuple[WatchRoot, ...] = ()
+        self._took = 0.0
+
+    @property
+    def watched(self) -> list[str]:
+        """What is watched, to be shown: files by name, whole folders with a slash at the end."""
+        shown = []
+        for root in self._roots:
+            if root.files is None:
+                shown.append(os.path.join(root.path, ""))
+            else:
+                shown += [os.path.join(root.path, name) for name in root.files]
+        return sorted({os.path.relpath(path) + ("/" if path.endswith("/") else "") for path in shown})
+
+    @property
+    def deaf(self) -> bool:
+        """Whether changes are only found by looking, since the system sends no events."""
+        return self._watcher is not None and self._watcher.deaf
+
+    @property
+    def warm_pid(self) -> int | None:
+        """The warm loader's process."""
+        return self._loader.pid
+
+    async def changed(self) -> None:
+        """Return once a watched file's content is another one than the last evaluation saw."""
+        if self._watcher is None:
+            await asyncio.get_running_loop().create_future()
+            return
+        while not self._changed:
+            paths = await self._watcher.changed(self._watcher.reconcile_seconds)
+            if not paths:
+                if self._watcher.moved():
+                    self._watcher.arm(self._roots)
+                paths = set(self._files)
+            self._changed |= await asyncio.to_thread(self._differing, paths)
+
+    async def evaluate(self) -> Upload:
+        """The latest state, evaluated until no newer one is there. Raises what `WarmLoader.evaluate` raises."""
+        while True:
+            self._note(self._changed | (self._watcher.take() if self._watcher else set()))
+            self._changed = set()
+            started, clock = time.time_ns(), time.monotonic()
+            try:
+                evaluated = await self._patiently()
+                upload = await asyncio.to_thread(collect, evaluated, self._digests)
+            except EvaluationCancelledError:
+                continue
+            except errors.Error as error:
+                self._arm((*self._roots, *_fallback(self._ref, error)))
+                if await self._changes_soon():
+                    continue
+                raise
+            self._took = time.monotonic() - clock
+            self._arm(evaluated.watch)
+            self._follow(evaluated, started)
+            if not self._changed:
+                return upload
+
+    def preload(self, modules: tuple[str, ...]) -> None:
+        """Hold these third-party modules for the evaluations to come."""
+        if self._watcher is not None:
+            self._loader.preload(modules)
+
+    async def close(self) -> None:
+        """End the watch and the warm loader. May be called twice."""
+        if self._watcher is not None:
+            self._watcher.close()
+        await self._loader.close()
+
+    async def _patiently(self) -> Evaluated:
+        """Evaluate; give up for a newer state only when it takes much longer than it should."""
+        running = asyncio.ensure_future(self._loader.evaluate())
+        newer = asyncio.ensure_future(self.changed())
+        try:
+            await asyncio.wait({running, newer}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                await asyncio.wait({running}, timeout=PATIENCE_SECONDS + 2 * self._took)
+                if not running.done():
+                    self._loader.cancel()
+            return await running
+        finally:
+            for task in (running, newer):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, errors.Error):
+                    await task
+
+    async def _changes_soon(self) -> bool:
+        if self._watcher is None:
+            return False
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.changed(), SECOND_LOOK_SECONDS)
+        return bool(self._changed)
+
+    def _note(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self._seen[path] = self._digests.look(path)
+
+    def _differing(self, paths: Iterable[str]) -> set[str]:
+        found = set()
+        for path in paths:
+            if self._digests.look(path) != self._seen.get(path, ""):
+                found.add(path)
+            elif path not in self._seen and os.path.isdir(path):
+                found.add(path)  # a folder that came with its files: they have no events of their own
+            elif not os.path.exists(path):
+                # A folder that went with its files.
+                found |= {known for known in self._files if known.startswith(path + os.sep)}
+        return found
+
+    def _arm(self, roots: Iterable[WatchRoot]) -> None:
+        self._roots = tuple(dict.fromkeys(roots))
+        if self._watcher is not None:
+            self._watcher.arm(self._roots)
+
+    def _follow(self, evaluated: Evaluated, started: int) -> None:
+        """Know the files that this evaluation read; what is new among them may have changed before it was watched."""
+        files = {source.local_path for source in (*evaluated.sources, *evaluated.build_sources)}
+        for root in evaluated.watch:
+            files |= {os.path.join(root.path, name) for name in root.files or ()}
+        for path in files - self._seen.keys():
+            self._seen[path] = self._digests.look(path)
+            with contextlib.suppress(OSError):
+                if self._watcher is not None and os.stat(path).st_ctime_ns >= started - _CLOCK_TICK_NS:
+                    self._changed.add(path)
+        self._files = frozenset(files)
+
+
+def _fallback(ref: AppRef, error: errors.Error) -> list[WatchRoot]:
+    """Where the mend of a failed evaluation may appear: beside the user's file, and beside the one that failed."""
+    folders = []
+    if ref.path is not None:
+        folders.append(os.path.dirname(os.path.abspath(ref.path)))
+    elif ref.module is not None:
+        top = os.path.join(os.getcwd(), ref.module.split(".")[0])
+        folders.append(top if os.path.isdir(top) else os.getcwd())
+    if (file := getattr(error, "file", None)) and os.path.isfile(file):
+        folders.append(os.path.dirname(os.path.abspath(file)))
+    return [WatchRoot(folder, ignore=WATCH_JUNK) for folder in dict.fromkeys(folders)]

@@ -1,0 +1,111 @@
+"""The command tree, and the end of every command: its exit code.
+
+0 done (also when Ctrl-C ended a `serve`), 1 failed, 2 used wrongly (a bad option, a reference to nothing).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from zygo import errors
+from zygo.cli import doctor, later, report, server
+from zygo.version import version
+
+app = typer.Typer(
+    name="zygo",
+    help="Turn a Python function into a web endpoint on machines you own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(server.app, name="server")
+app.command("doctor")(doctor.doctor)
+later.register(app)
+
+
+def main() -> None:
+    """The `zygo` command."""
+    sys.exit(run())
+
+
+def run() -> int:
+    """Run the command that `sys.argv` names; its exit code."""
+    try:
+        app(prog_name="zygo")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; the interpreter must not try to flush into it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return report.fatal(error)
+    return 0
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"zygo {version()}")
+        raise typer.Exit
+
+
+def _set_debug(wanted: bool) -> None:
+    if wanted:
+        report.debug = True
+
+
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", "--traceback", callback=_set_debug, help="Show zygo's own traceback with an error."),
+]
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a Python function into a web endpoint on machines you own."""
+
+
+@app.command()
+def serve(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="file.py, file.py::app, or with -m a module: pkg.mod")],
+    name: Annotated[str | None, typer.Option("-n", "--name", help="Name of the app; else its own.")] = None,
+    module: Annotated[bool, typer.Option("-m", help="REF is a module, not a file.")] = False,
+    no_reload: Annotated[bool, typer.Option("--no-reload", help="Do not follow changes of the files.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Take over from another serve of the same app.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECS", min=0.0, help="End after this many seconds.")
+    ] = None,
+    timestamps: Annotated[bool, typer.Option("--timestamps", help="Show when each line was written.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Serve an app at a temporary URL and follow every save, until Ctrl-C.
+
+    Examples: zygo serve hello.py | zygo serve hello.py::app | zygo serve -m package.module
+    """
+    from zygo.cli import output
+    from zygo.cli import serve as serving
+
+    options = serving.Options(ref, module, name, not no_reload, force, timeout, verbose)
+    out = output.make(sys.stdout, sys.stderr, timestamps=timestamps)
+    try:
+        code = serving.run(options, out)
+    except errors.Error as error:
+        code = report.show(error, out)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    main()

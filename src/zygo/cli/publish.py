@@ -1,0 +1,160 @@
+"""Sends an evaluated app as a new revision and shows what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import time
+from typing import TYPE_CHECKING, Any
+
+from zygo import errors, model
+from zygo.cli.sources import send
+
+if TYPE_CHECKING:
+    from zygo.cli.output import Output
+    from zygo.cli.sources import Upload
+    from zygo.sdk.client import Client
+
+UPLOAD_ROUNDS = 3
+"""The server may find that content was swept between the question and the revision; that often means a fault."""
+
+BUILD_PATIENCE_SECONDS = 2.0
+"""A revision whose image is already replaced by another one is given up after this; others are short."""
+
+
+class Publisher:
+    """What the current session gets. `latest` is the newest evaluated state, `failed` whether it did not go live."""
+
+    def __init__(self, output: Output, *, verbose: bool) -> None:
+        self.latest: Upload | None = None
+        self.failed = False
+        self.warned: set[str] = set()
+        self.app = ""
+        self._output, self._verbose = output, verbose
+        self._client: Client | None = None
+        self._session = ""
+        self._urls: dict[str, str] = {}
+        self._sending: Upload | None = None
+        self._began = 0.0
+
+    def begin(self, client: Client, session: str) -> None:
+        """From now on publish to this session."""
+        self._client, self._session = client, session
+
+    async def publish(self, seen: float | None = None) -> bool:
+        """Publish `latest`; whether it is live now. A failure has been shown; `seen` is when the change was.
+
+        Raises ConnectionError or TimeoutError when the server is gone.
+        """
+        assert self._client is not None
+        assert self.latest is not None
+        upload = self._sending = self.latest
+        self._began = time.monotonic()
+        self.app = upload.app.name
+        live = False
+        try:
+            with self._output.working(f"Publishing {self.app}..."):
+                result = await self._send(self._client, upload)
+            live = self._settle(result, self._began if seen is None else seen, update=seen is not None)
+        except (errors.ConnectionError, errors.TimeoutError):
+            raise
+        except errors.LoadError as error:
+            # A file changed or vanished meanwhile: the watch has seen it, and what comes of it is shown then.
+            if self._verbose or seen is None:
+                self._output.warning(str(error))
+        except errors.Error as error:
+            self._failed(str(error), str(getattr(error, "traceback", "")), seen is not None)
+        finally:
+            self._sending = None
+            if self.latest is upload:
+                self.failed = not live
+        return live
+
+    async def make_way(self, running: asyncio.Task[bool] | None) -> None:
+        """Let the running publication end, unless it builds an image that is outdated by now."""
+        if running is None:
+            return
+        if self._sending and self.latest and _images(self._sending) != _images(self.latest):
+            left = BUILD_PATIENCE_SECONDS - (time.monotonic() - self._began)
+            await asyncio.wait({running}, timeout=max(0.0, left))
+            if not running.done():
+                self._output.line("The image changed again; the running build is given up.", "dim")
+                running.cancel()
+        await asyncio.wait({running})
+        if not running.cancelled():
+            running.result()
+
+    async def _send(self, client: Client, upload: Upload) -> dict[str, Any]:
+        await send(client, upload)
+        for _ in range(UPLOAD_ROUNDS):
+            async with client.publish(self._session, model.encode(upload.app)) as events:
+                last = await self._progress(events)
+            if last.get("type") != "missing":
+                return last
+            await send(client, upload, [str(item) for item in last.get("sha256", [])])
+        raise errors.InternalFailure("the server keeps asking for content that it was sent")
+
+    async def _progress(self, events: Any) -> dict[str, Any]:
+        async for event in events:
+            kind = event.get("type")
+            if kind in ("published", "failed", "missing"):
+                return dict(event)
+            if kind == "build":
+                self._output.build(str(event.get("step", "image")), str(event.get("line", "")))
+            elif kind == "warning":
+                self._output.warning(str(event.get("text", "")))
+            elif kind == "step" and (self._verbose or not event.get("quiet")):
+                self._output.hint(f"  {event.get('text', '')}")
+        raise errors.ConnectionError("The server went away")
+
+    def _settle(self, event: dict[str, Any], seen: float, *, update: bool) -> bool:
+        if event.get("type") == "failed":
+            self._failed(_reason(event), str(event.get("traceback") or ""), update)
+            return False
+        functions = event.get("functions", [])
+        took = time.monotonic() - seen
+        parts = [f"{name} {float(value):.2f} s" for name, value in event.get("seconds", {}).items() if value]
+        where = f" ({', '.join(parts)})" if parts and (self._verbose or not update) else ""
+        urls = {str(f["name"]): str(f["url"]) for f in functions}
+        if update:
+            self._output.success(f"Updated {self.app} in {took * 1000:.0f} ms{where}.")
+        else:
+            self._output.success(f"Created {self.app} in {took:.2f} s{where}.")
+        if urls != self._urls:
+            for function in functions:
+                self._url(function)
+            self._urls = urls
+        return True
+
+    def _url(self, function: dict[str, Any]) -> None:
+        name, url = str(function["name"]), str(function["url"])
+        note = f"  ({function['note']})" if function.get("note") else ""
+        self._output.line(f"  {name} => {url}{note}", "bold")
+        also = function.get("hostname_url")
+        if also and also != url:
+            self._output.hint(f"    also {also}")
+        self._output.hint(f"    {curl(url, str(function.get('method') or 'GET'), str(function.get('sample') or ''))}")
+
+    def _failed(self, message: str, traceback: str, update: bool) -> None:
+        self._output.error(message, traceback)
+        if update:
+            self._output.hint("The old code keeps answering.")
+
+
+def curl(url: str, method: str, sample: str) -> str:
+    """A line to paste. `sample` is the rest of it: a path and query for the URL, options, or both in this order."""
+    path, _, options = sample.partition(" ")
+    if not path.startswith(("/", "?")):
+        path, options = "", sample
+    target = url.rstrip("/") + path if path.startswith("/") else url + path
+    verb = [] if method in ("GET", "") or (method == "POST" and " -d " in f" {options} ") else ["-X", method]
+    return " ".join(["curl", *verb, *([options] if options else []), shlex.quote(target)])
+
+
+def _reason(event: dict[str, Any]) -> str:
+    step = f"{event['step']}: " if event.get("step") else ""
+    return f"{step}{event.get('message') or 'the server says no reason'}"
+
+
+def _images(upload: Upload) -> set[str]:
+    return {repr(function.image) for function in upload.app.functions}

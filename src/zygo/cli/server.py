@@ -1,0 +1,181 @@
+"""`zygo server`: start, stop and look at the server by hand. Commands start it by themselves when they need it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zygo import errors
+from zygo.cli import output
+from zygo.cli.place import place
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from zygo.cli.output import Output
+
+app = typer.Typer(help="Start, stop and look at the server.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def start(
+    foreground: Annotated[bool, typer.Option("--foreground", help="Run it in this terminal, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start the server in the background, or do nothing when it runs."""
+    if foreground:
+        _run_in_place()
+        return
+    _end(_start(as_json, _output()))
+
+
+@app.command()
+def stop(as_json: AsJson = False) -> None:
+    """End the server and every app that it serves."""
+    _end(_stop(as_json, _output()))
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show the server, its apps and their containers; exit 1 when none runs."""
+    _end(_status(as_json, _output()))
+
+
+@app.command()
+def logs(
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 100,
+) -> None:
+    """Show the server's own log."""
+    _end(_logs(follow, lines, _output()))
+
+
+def _run_in_place() -> None:
+    module = importlib.import_module("zygo.server.main")
+    sys.argv = ["zygo.server.main"]
+    code = module.main()
+    raise typer.Exit(code if isinstance(code, int) else 0)
+
+
+def _output() -> Output:
+    return output.make(sys.stdout, sys.stderr)
+
+
+def _end(command: Coroutine[Any, Any, int]) -> None:
+    raise typer.Exit(asyncio.run(command))
+
+
+async def _start(as_json: bool, out: Output) -> int:
+    from zygo.sdk import launch
+
+    async with await launch.connect(place(), say=out.hint) as client:
+        status = await client.status()
+    if as_json:
+        out.line(json.dumps(status, indent=2))
+    else:
+        gateway = status["gateway"]
+        out.success(f"The server runs (pid {status['pid']}); its gateway is {gateway['host']}:{gateway['port']}.")
+        for text in status.get("warnings", []):
+            out.warning(text)
+    return 0
+
+
+async def _stop(as_json: bool, out: Output) -> int:
+    from zygo.sdk import launch
+    from zygo.sdk.client import Client
+
+    async with Client(place().socket) as client:
+        status = await launch.probe(client)
+        if status is not None:
+            with out.working("Stopping the server..."):
+                await launch.stop(client, int(status.get("pid", 0)))
+    if as_json:
+        out.line(json.dumps({"stopped": status is not None}))
+    else:
+        out.line("The server has ended." if status is not None else "No server runs.")
+    return 0
+
+
+async def _status(as_json: bool, out: Output) -> int:
+    from zygo.sdk import launch
+    from zygo.sdk.client import Client
+
+    async with Client(place().socket) as client:
+        status = await launch.probe(client)
+    if as_json:
+        out.line(json.dumps({"running": status is not None, **(status or {})}, indent=2))
+    elif status is None:
+        out.line("No server runs; the first `zygo serve` starts one.")
+    else:
+        _show(status, out)
+    return 0 if status is not None else 1
+
+
+def _show(status: dict[str, Any], out: Output) -> None:
+    gateway = status["gateway"]
+    age = time.time() - float(status.get("started_at") or time.time())
+    out.line(f"zygo {status['version']}, pid {status['pid']}, up {_duration(age)}")
+    wanted = gateway.get("requested_port")
+    port = f" (port {wanted} was taken)" if wanted and wanted != gateway["port"] else ""
+    out.line(f"gateway http://{gateway['host']}:{gateway['port']}{port}, domain {status.get('domain')}")
+    for key in ("sandbox", "network", "limits"):
+        if status.get(key):
+            out.line(f"{key}: {status[key]}")
+    for item in status.get("apps", []):
+        out.line(f"{item['name']} ({item.get('state', '?')})", "bold")
+        for function in item.get("functions", []):
+            counts = f"{function.get('containers', 0)} containers, {function.get('waiting', 0)} waiting"
+            out.line(f"  {function['name']} => {function['url']}  {counts}")
+    if not status.get("apps"):
+        out.line("no apps")
+    for text in status.get("warnings", []):
+        out.warning(text)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+async def _logs(follow: bool, lines: int, out: Output) -> int:
+    reading = asyncio.ensure_future(_read_logs(follow, lines, out))
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        reading.cancel()
+
+    out.on_broken = end
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end)
+    try:
+        await reading
+    except asyncio.CancelledError:
+        return 0
+    except errors.ConnectionError:
+        # Without a server its file still tells what it said, which is when it is wanted most.
+        log = place().log
+        if follow or not log.exists():
+            raise
+        with contextlib.suppress(OSError):
+            for line in log.read_text("utf-8", "replace").splitlines()[-lines:] if lines else []:
+                out.line(output.clean(line, colours=False))
+    return 0
+
+
+async def _read_logs(follow: bool, lines: int, out: Output) -> None:
+    from zygo.sdk.client import Client
+
+    async with Client(place().socket) as client, client.logs(tail=lines, follow=follow) as found:
+        async for line in found:
+            out.line(output.clean(line, colours=False))

@@ -1,0 +1,110 @@
+"""The content of the user's files: hashed once per state, listed for the server, sent when it lacks them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from zygo import errors
+from zygo.model import SourceFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from zygo.loader import Evaluated
+    from zygo.model import AppSpec
+    from zygo.sdk.client import Client
+
+_SETTLED_NS = 50_000_000
+"""A file that changed less than 50 ms before it was read may change again within the same tick of its clock, unseen."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    state: tuple[int, int, int, int]
+    sha256: str
+    settled: bool
+
+
+class Digests:
+    """SHA-256 of files, read again only when size, times or inode say so."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+
+    def of(self, path: str) -> tuple[str, int]:
+        """Hash and size in bytes of the file's content now. Raises OSError."""
+        status = os.stat(path)
+        state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        entry = self._entries.get(path)
+        if entry is None or entry.state != state or not entry.settled:
+            read_at = time.time_ns()
+            settled = read_at - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS
+            entry = self._entries[path] = _Entry(state, _hash(path), settled)
+        return entry.sha256, status.st_size
+
+    def look(self, path: str) -> str:
+        """The hash; "" for what is absent or not a readable file."""
+        try:
+            return self.of(path)[0]
+        except OSError:
+            return ""
+
+
+def _hash(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An app as the server gets it, and where the content is that it may ask for."""
+
+    app: AppSpec
+    content: dict[str, str]
+
+
+def collect(evaluated: Evaluated, digests: Digests) -> Upload:
+    """The app with its files listed. Raises LoadError when a file vanished meanwhile."""
+    content: dict[str, str] = {}
+    files = []
+    try:
+        for source in evaluated.sources:
+            sha256, size = digests.of(source.local_path)
+            content[sha256] = source.local_path
+            files.append(SourceFile(source.remote_path, sha256, size, source.mode))
+        for source in evaluated.build_sources:
+            content[digests.of(source.local_path)[0]] = source.local_path
+    except OSError as error:
+        raise errors.LoadError(f"{error.filename} cannot be read: {error.strerror}") from error
+    files.sort(key=lambda file: file.remote_path)
+    return Upload(replace(evaluated.app, files=tuple(files)), content)
+
+
+async def send(client: Client, upload: Upload, missing: Iterable[str] | None = None) -> None:
+    """Give the server what it lacks of `upload`: the named hashes, or else those that it says it is missing.
+
+    Raises LoadError when a file has changed since it was listed.
+    """
+    if missing is None:
+        missing = await client.missing_blobs(upload.content)
+    for sha256 in missing:
+        path = upload.content.get(sha256)
+        if path is None:
+            raise errors.InternalFailure(f"the server asks for content {sha256[:12]} that the app does not have")
+        await client.put_blob(sha256, await asyncio.to_thread(_read, path, sha256))
+
+
+def _read(path: str, sha256: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise errors.LoadError(f"{path} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise errors.LoadError(f"{path} changed while it was being sent")
+    return data

@@ -1,0 +1,238 @@
+"""The control plane's client: HTTP over the server's unix socket, one method per route, errors as our own classes.
+
+The HTTP library is imported with the first request, so that importing this module costs nothing. A client holds
+connections: close it with `aclose` or use it as an async context manager. Every request has a time limit, and every
+stream a limit on its silence (the server sends a ping every 5 s).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from zygo import errors
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator, Iterable, Iterator
+    from types import TracebackType
+
+    import httpx
+
+REQUEST_SECONDS = 30.0
+"""For one small request. The server does no heavy work on its loop, so this is already generous."""
+
+SILENCE_SECONDS = 20.0
+"""A stream without even a ping for four ping intervals belongs to a server that hangs."""
+
+BUILD_SILENCE_SECONDS = 3600.0
+"""A revision's stream has no pings: between two lines of an image's build anything may pass up to its own limit."""
+
+_BY_STATUS: dict[int, type[errors.Error]] = {
+    400: errors.InvalidError,
+    401: errors.AuthError,
+    403: errors.PermissionDeniedError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    413: errors.RequestSizeError,
+    429: errors.ResourceExhaustedError,
+    501: errors.UnsupportedError,
+    502: errors.ContainerError,
+    503: errors.ConnectionError,
+    504: errors.TimeoutError,
+}
+
+
+def error_of(status: int, body: bytes) -> errors.Error:
+    """The error that an answer of the control API stands for: its own description, or else what its status means."""
+    with contextlib.suppress(ValueError):
+        described = json.loads(body).get("error")
+        if isinstance(described, dict):
+            return errors.from_json(described)
+    text = body.decode("utf-8", "replace").strip()[:500]
+    return _BY_STATUS.get(status, errors.Error)(f"the server answered {status}: {text or 'no explanation'}")
+
+
+class Client:
+    """Speaks to the server behind `socket`, the path of its control socket.
+
+    Each method raises ConnectionError when no server answers there or it goes away, TimeoutError when it does not
+    answer in time, and otherwise the error that the server described.
+    """
+
+    def __init__(self, socket: str | os.PathLike[str]) -> None:
+        self.socket = str(socket)
+        self._http: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection. May be called twice."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    async def status(self, *, seconds: float = REQUEST_SECONDS) -> dict[str, Any]:
+        """What the server is, where its gateway listens, its apps and their containers."""
+        return await self._json("GET", "/v1/status", seconds=seconds)
+
+    async def stop(self) -> None:
+        """Ask the server to end; it still runs when this returns."""
+        await self._json("POST", "/v1/stop", {})
+
+    async def missing_blobs(self, hashes: Iterable[str]) -> list[str]:
+        """Those of the SHA-256 `hashes` whose content the server does not have."""
+        answer = await self._json("POST", "/v1/blobs/missing", {"sha256": list(hashes)})
+        return [str(item) for item in answer["missing"]]
+
+    async def put_blob(self, sha256: str, content: bytes) -> None:
+        """Give the server the content whose hash is `sha256`."""
+        await self._request("PUT", f"/v1/blobs/{sha256}", content=content, seconds=300.0)
+
+    async def hold(self, session: str) -> None:
+        """Say that a change was seen: new requests wait (at most half a second) for what comes of it."""
+        await self._json("POST", f"/v1/sessions/{session}/hold", {})
+
+    async def release(self, session: str) -> None:
+        """Say that nothing came of the change: the old code goes on."""
+        await self._json("POST", f"/v1/sessions/{session}/release", {})
+
+    @contextlib.asynccontextmanager
+    async def session(self, *, app: str, file: str, force: bool = False) -> AsyncIterator[Session]:
+        """Open the session of an ephemeral app, which lives exactly as long as this context.
+
+        Raises ConflictError when another session serves `app` and `force` is not set.
+        """
+        body = {"app": app, "file": file, "force": force}
+        async with self._stream("POST", "/v1/sessions", body, SILENCE_SECONDS) as lines:
+            async for first in lines:
+                if first.get("type") == "session":
+                    yield Session(str(first["id"]), lines)
+                    return
+                break
+            raise errors.ConnectionError("the server did not open a session")
+
+    @contextlib.asynccontextmanager
+    async def publish(self, session: str, app: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Send an encoded AppSpec as a new revision; the context's value yields the events of making it."""
+        path = f"/v1/sessions/{session}/revisions"
+        async with self._stream("POST", path, {"app": app}, BUILD_SILENCE_SECONDS) as lines:
+            yield lines
+
+    @contextlib.asynccontextmanager
+    async def logs(self, *, tail: int, follow: bool) -> AsyncIterator[AsyncIterator[str]]:
+        """The server's own log: its last `tail` lines, and those to come with `follow`."""
+        path = f"/v1/logs?tail={tail}&follow={'true' if follow else 'false'}"
+        # A quiet server's log says nothing for hours: only the connection's end ends this.
+        async with self._open("GET", path, None, None if follow else REQUEST_SECONDS) as response:
+            yield (line.decode("utf-8", "replace") async for line in _split(response))
+
+    async def _json(
+        self, method: str, path: str, body: Any = None, *, seconds: float = REQUEST_SECONDS
+    ) -> dict[str, Any]:
+        content = None if body is None else json.dumps(body).encode()
+        answer = await self._request(method, path, content=content, seconds=seconds)
+        if not answer:
+            return {}
+        try:
+            decoded = json.loads(answer)
+        except ValueError:
+            raise errors.InternalFailure(f"{method} {path}: the server's answer is not JSON") from None
+        return decoded if isinstance(decoded, dict) else {}
+
+    async def _request(self, method: str, path: str, *, content: bytes | None, seconds: float) -> bytes:
+        with self._mapped(method, path):
+            headers = {"content-type": "application/json"} if method == "POST" else None
+            response = await self._client().request(method, path, content=content, headers=headers, timeout=seconds)
+        if response.status_code >= 400:
+            raise error_of(response.status_code, response.content)
+        return response.content
+
+    @contextlib.asynccontextmanager
+    async def _open(self, method: str, path: str, body: Any, silence: float | None) -> AsyncIterator[httpx.Response]:
+        import httpx
+
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json"} if content is not None else None
+        timeout = httpx.Timeout(REQUEST_SECONDS, read=silence)
+        with self._mapped(method, path):
+            async with self._client().stream(
+                method, path, content=content, headers=headers, timeout=timeout
+            ) as response:
+                if response.status_code >= 400:
+                    raise error_of(response.status_code, await response.aread())
+                yield response
+
+    @contextlib.asynccontextmanager
+    async def _stream(
+        self, method: str, path: str, body: Any, silence: float
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        async with self._open(method, path, body, silence) as response:
+            yield _records(response)
+
+    def _client(self) -> httpx.AsyncClient:
+        if self._http is None:
+            import httpx
+
+            self._http = httpx.AsyncClient(
+                transport=httpx.AsyncHTTPTransport(uds=self.socket, limits=httpx.Limits(max_connections=None)),
+                base_url="http://zygo",
+                trust_env=False,
+            )
+        return self._http
+
+    @contextlib.contextmanager
+    def _mapped(self, method: str, path: str) -> Iterator[None]:
+        import httpx
+
+        try:
+            yield
+        except httpx.ConnectError as error:
+            raise errors.ConnectionError(f"no server answers at {self.socket}") from error
+        except httpx.TimeoutException as error:
+            raise errors.TimeoutError(f"{method} {path}: the server did not answer in time") from error
+        except httpx.TransportError as error:
+            raise errors.ConnectionError("the server went away") from error
+
+
+class Session:
+    """A live session: `id`, and `events()`, which ends when the server closes it."""
+
+    def __init__(self, identifier: str, lines: AsyncIterator[dict[str, Any]]) -> None:
+        self.id = identifier
+        self._lines = lines
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """Every event but the pings, as they come."""
+        async for event in self._lines:
+            if event.get("type") != "ping":
+                yield event
+
+
+async def _split(response: httpx.Response) -> AsyncIterator[bytes]:
+    # Not the library's own line iterator: it also splits at U+2028, which JSON may carry unescaped.
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+    if rest:
+        yield rest
+
+
+async def _records(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    async for line in _split(response):
+        if line.strip():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                raise errors.ConnectionError("the server went away in the middle of a message") from None
+            if isinstance(record, dict):
+                yield record
