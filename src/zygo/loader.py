@@ -1,0 +1,406 @@
+"""From `file.py::app` to what the app is: execute the user's module as containers will, find the App, collect it all.
+
+`evaluate` changes this process (sys.modules, the registry of apps): it is meant for a child that ends with it.
+Bad references, modules that are not there and modules that fail are told apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zygo.errors import AppReferenceError, Error, InvalidError
+from zygo.model import AppSpec
+from zygo.sdk import app as registry
+from zygo.sdk import failures, image, labels, modules, partial
+from zygo.sdk.app import App
+from zygo.sdk.function import Function
+from zygo.sdk.sources import LocalSource, WatchRoot, merge_roots, unique, watch_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import ModuleType
+
+    from zygo.sdk.modules import Closure
+
+__all__ = ["AppRef", "Evaluated", "LocalSource", "WatchRoot", "evaluate", "parse_ref", "watch_roots"]
+
+_RESERVED = frozenset(
+    {
+        *("zygo", "modal", "fastapi", "starlette", "pydantic", "pydantic_core", "uvicorn", "httptools", "uvloop"),
+        *("websockets", "anyio", "sniffio", "h11", "click", "a2wsgi", "cloudpickle", "typing_extensions", "multipart"),
+    }
+)
+"""Modules that every container imports: a user's file of that name would be taken for them."""
+
+
+@dataclass(frozen=True)
+class AppRef:
+    """Which app: a file's path or a module's dotted name, and what in it (None: find it)."""
+
+    path: str | None = None
+    module: str | None = None
+    object: str | None = None
+
+    def __str__(self) -> str:
+        text = self.path if self.path is not None else f"-m {self.module}"
+        return f"{text}::{self.object}" if self.object else str(text)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What one evaluation of the user's file says.
+
+    app: the app; its `files` are left empty, since hashing the sources is the caller's.
+    sources: files for every container: the user's modules, and what images add with copy=False.
+    build_sources: files that image steps name by hash (copy=True).
+    watch: what to watch, so that a change of any of this is seen.
+    third_party: modules from outside that the user's modules import at their top level ("fastapi.responses").
+    """
+
+    app: AppSpec
+    sources: tuple[LocalSource, ...] = ()
+    build_sources: tuple[LocalSource, ...] = ()
+    watch: tuple[WatchRoot, ...] = ()
+    third_party: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A reference resolved to a file: `root` goes first on the path and becomes /root, `name` is the module's name."""
+
+    ref: AppRef
+    root: str
+    path: str
+    name: str
+
+    @property
+    def shown(self) -> str:
+        return self.ref.path if self.ref.path is not None else f"-m {self.ref.module}"
+
+
+# -- references ------------------------------------------------------------------------------------------------------
+
+
+def parse_ref(text: str, *, as_module: bool = False, command: str = "zygo serve") -> AppRef:
+    """Read "file.py", "file.py::app" or, with `as_module`, "pkg.mod::app". Looks at no file but for a better message.
+
+    Raises AppReferenceError with the corrected command.
+    """
+    place, separator, name = text.strip().partition("::")
+    if not separator and re.fullmatch(r".+\.py:[A-Za-z_][\w.]*", place):
+        place, _, name = place.rpartition(":")
+        raise _reference(f"{text!r} has one colon between the file and the app.", f"{command} {place}::{name}")
+    if not place or (separator and not name):
+        raise _reference(f"{text!r} is not a file and an app.", f"{command} hello.py::app")
+    if separator and not all(part.isidentifier() for part in name.split(".")):
+        raise _reference(f"{name!r} is not the name of an app.", f"{command} {place}::app")
+    suffix = f"::{name}" if separator else ""
+    if as_module:
+        if place.endswith(".py") or "/" in place:
+            dotted = place[:-3] if place.endswith(".py") else place
+            dotted = dotted.strip("./").replace("/", ".")
+            raise _reference(f"{place!r} is a file, and -m takes a module.", f"{command} -m {dotted}{suffix}")
+        if not all(part.isidentifier() for part in place.split(".")):
+            raise _reference(f"{place!r} is not the name of a module.", f"{command} -m package.module{suffix}")
+        return AppRef(module=place, object=name or None)
+    if not place.endswith(".py"):
+        raise _no_python_file(place, suffix, command)
+    return AppRef(path=place, object=name or None)
+
+
+def _no_python_file(place: str, suffix: str, command: str) -> AppReferenceError:
+    if os.path.isdir(place):
+        example = next(
+            (f for f in ("app.py", "main.py", "hello.py") if os.path.exists(os.path.join(place, f))), "app.py"
+        )
+        return _reference(f"{place!r} is a directory.", f"{command} {os.path.join(place, example)}{suffix}")
+    if os.path.exists(place):
+        return _reference(f"{place!r} is not a Python file (.py).", f"{command} hello.py{suffix}")
+    if os.path.exists(place + ".py"):
+        return _reference(f"{place!r} lacks its ending.", f"{command} {place}.py{suffix}")
+    if "." in place and all(part.isidentifier() for part in place.split(".")):
+        return _reference(f"{place!r} looks like a module, and modules need -m.", f"{command} -m {place}{suffix}")
+    return _reference(f"{place!r} is not a Python file (.py).", f"{command} {place}.py{suffix}")
+
+
+def _reference(what: str, command: str) -> AppReferenceError:
+    return AppReferenceError(f"{what} Use: {command}")
+
+
+def _locate(ref: AppRef) -> _Target:
+    """The file behind a reference. Raises AppReferenceError."""
+    if ref.module is not None:
+        return _locate_module(ref, ref.module)
+    path = os.path.abspath(ref.path or "")
+    if not os.path.isfile(path):
+        directory = os.path.dirname(path)
+        near = difflib.get_close_matches(os.path.basename(path), _python_files(directory), 1)
+        mend = f" Did you mean {os.path.join(os.path.dirname(ref.path or ''), near[0])}?" if near else ""
+        raise AppReferenceError(f"There is no file {ref.path}.{mend}")
+    name = os.path.basename(path)[: -len(".py")]
+    if "." in name or name in _RESERVED or _shadows(name, path):
+        better = name.replace(".", "_") if "." in name else f"{name}_app"
+        reason = (
+            "has a dot in its name, and is imported by it" if "." in name else "has the name of a module that it needs"
+        )
+        raise AppReferenceError(f"{ref.path} {reason}. Rename it, for example to {better}.py.")
+    return _Target(ref, os.path.dirname(path), path, name)
+
+
+def _locate_module(ref: AppRef, module: str) -> _Target:
+    root = os.getcwd()
+    parts = module.split(".")
+    base = os.path.join(root, *parts)
+    for path in (base + ".py", os.path.join(base, "__init__.py")):
+        if os.path.isfile(path):
+            if parts[0] in _RESERVED:
+                raise AppReferenceError(f"Module {module} has the name of one that it needs. Rename {parts[0]}.")
+            return _Target(ref, root, path, module)
+    raise AppReferenceError(
+        f"There is no module {module} in {root}. Run the command in the directory that holds {parts[0]}, "
+        f"or serve a file: zygo serve path/to/file.py"
+    )
+
+
+def _python_files(directory: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(directory) if name.endswith(".py"))
+    except OSError:
+        return []
+
+
+def _shadows(name: str, path: str) -> bool:
+    loaded = sys.modules.get(name)
+    if loaded is None or not modules.is_stdlib(name):
+        return False
+    return os.path.abspath(getattr(loaded, "__file__", None) or "") != path
+
+
+# -- evaluation ------------------------------------------------------------------------------------------------------
+
+
+def evaluate(ref: AppRef, *, default_name: str | None = None) -> Evaluated:
+    """Execute the user's module as containers will and say what its app is.
+
+    Arguments:
+        ref: the file or module, and the app in it.
+        default_name: for an App without a name; the file's stem unless given.
+
+    Raises AppReferenceError when there is no such file or app, UserCodeError when the module fails while it is
+    executed (its traceback trimmed to the user's frames), InvalidError and UnsupportedError, with the user's file and
+    line, when it asks for what cannot be. Its file descriptors, threads and imports stay in this process.
+    """
+    target = _locate(ref)
+    closure = modules.close(target.root, target.path, target.name)
+    _forget()
+    with _running(target):
+        before = frozenset(sys.modules)
+        module = _execute(target, closure)
+        modules.add_loaded(closure, before)
+        app, variable = _find_app(target, module)
+        try:
+            return _collect(target, closure, app, variable, default_name)
+        except Error as error:
+            failures.locate(error, [target.root])
+            raise error from None
+
+
+def watch_roots(ref: AppRef) -> tuple[WatchRoot, ...]:
+    """What to watch for a file that could not be evaluated: its modules as far as reading finds them, without executing
+    anything. Empty when the reference leads nowhere."""
+    try:
+        target = _locate(ref)
+    except AppReferenceError:
+        return tuple(watch_file(os.path.abspath(ref.path))) if ref.path else ()
+    return merge_roots(modules.close(target.root, target.path, target.name).watch())
+
+
+def _forget() -> None:
+    registry.forget_apps()
+    partial.forget_orphans()
+    image.forget_imports()
+
+
+@contextlib.contextmanager
+def _running(target: _Target) -> Iterator[None]:
+    """The script's directory first on the path, its modules always read anew, `modal` meaning `zygo`."""
+    from zygo import alias
+
+    alias.install()
+    path, argv, no_bytecode = list(sys.path), list(sys.argv), sys.dont_write_bytecode
+    _drop_local_modules(target)
+    finder = _FreshFinder(target.root)
+    sys.path.insert(0, target.root)
+    sys.argv[:] = [target.path]
+    sys.dont_write_bytecode = True
+    sys.meta_path.insert(0, finder)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        sys.path[:], sys.argv[:], sys.dont_write_bytecode = path, argv, no_bytecode
+
+
+def _drop_local_modules(target: _Target) -> None:
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name == target.name or (
+            file and name.partition(".")[0] not in ("zygo", "__main__") and modules.is_local(target.root, str(file))
+        ):
+            del sys.modules[name]
+
+
+class _FreshLoader(importlib.machinery.SourceFileLoader):
+    """Compiles the source each time. Bytecode is matched by second and size: of two saves within one second that
+    differ in a digit, the first one's would be taken."""
+
+    def get_code(self, fullname: str) -> Any:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+class _FreshFinder(importlib.abc.MetaPathFinder):
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if path is None and importlib.machinery.BuiltinImporter.find_spec(fullname) is not None:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is None or type(spec.loader) is not importlib.machinery.SourceFileLoader:
+            return spec
+        if spec.origin and modules.is_local(self._root, os.path.abspath(spec.origin)):
+            spec.loader = _FreshLoader(fullname, spec.origin)
+        return spec
+
+
+def _execute(target: _Target, closure: Closure) -> ModuleType:
+    try:
+        if target.ref.module is not None:
+            return importlib.import_module(target.name)
+        spec = importlib.util.spec_from_file_location(
+            target.name, target.path, loader=_FreshLoader(target.name, target.path)
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[target.name] = module
+        spec.loader.exec_module(module)
+        return module
+    except Error as error:
+        failures.locate(error, [target.root])
+        raise error from None
+    except (Exception, SystemExit) as error:
+        raise failures.user_error(error, [target.root], closure) from None
+
+
+def _find_app(target: _Target, module: ModuleType) -> tuple[App, str]:
+    """The app that is meant and the variable that holds it. Raises AppReferenceError."""
+    apps = {name: value for name, value in vars(module).items() if isinstance(value, App)}
+    wanted = target.ref.object
+    if wanted is not None:
+        found: Any = module
+        for part in wanted.split("."):
+            found = getattr(found, part, None)
+        if isinstance(found, Function):
+            found = found.app
+            wanted = next((name for name, app in apps.items() if app is found), wanted)
+        if isinstance(found, App):
+            return found, wanted
+        raise AppReferenceError(f"There is no App {wanted!r} in {target.shown}.{_suggest(target, apps)}")
+    for name in ("app", "stub"):
+        if name in apps:
+            return apps[name], name
+    distinct = {id(app): name for name, app in reversed(list(apps.items()))}
+    if len(distinct) == 1:
+        name = next(iter(distinct.values()))
+        return apps[name], name
+    if distinct:
+        raise AppReferenceError(f"{target.shown} has several Apps.{_suggest(target, apps)}")
+    hint = "It makes one inside a function; containers need it at the top level. " if registry.registered_apps() else ""
+    raise AppReferenceError(f"There is no App in {target.shown}. {hint}Write at its top level: app = zygo.App()")
+
+
+def _suggest(target: _Target, apps: dict[str, App]) -> str:
+    if not apps:
+        return " Write at its top level: app = zygo.App()"
+    return " Use: " + " or ".join(f"zygo serve {target.shown}::{name}" for name in apps)
+
+
+def _collect(target: _Target, closure: Closure, app: App, variable: str, default_name: str | None) -> Evaluated:
+    name = app.name or default_name or _name_from(target)
+    specs = app.specs()
+    functions = list(app.registered_functions.values())
+    _check_labels(name, app)
+    images = [function.image.resolve() for function in functions]
+    secrets = [secret.resolve() for function in functions for secret in function.secrets]
+    own = closure.sources() if any(function.include_source for function in functions) or not functions else []
+    spec = AppSpec(
+        name=name,
+        module=target.name,
+        app_variable=variable,
+        functions=specs,
+        third_party=closure.third_party(),
+        warnings=tuple(_warnings(app)),
+    )
+    watch = [*closure.watch(), *(r for i in images for r in i.watch), *(r for s in secrets for r in s.watch)]
+    attached = unique(s for i in images for s in i.attached)
+    places = {source.remote_path for source in attached}
+    return Evaluated(
+        app=spec,
+        # What the user adds by hand wins over what was found.
+        sources=unique([*attached, *(source for source in own if source.remote_path not in places)]),
+        build_sources=tuple(dict.fromkeys(s for i in images for s in i.build_sources)),
+        watch=merge_roots(watch),
+        third_party=closure.third_party(),
+    )
+
+
+def _name_from(target: _Target) -> str:
+    parts = target.name.split(".")
+    stem = parts[-2] if parts[-1] == "__main__" and len(parts) > 1 else parts[-1]
+    return re.sub(r"[^a-zA-Z0-9._-]+", "-", stem)[:63].strip("-") or "app"
+
+
+def _warnings(app: App) -> Iterator[str]:
+    yield from app.warnings()
+    seen = set()
+    for function in app.registered_functions.values():
+        for notice in function.image.notices():
+            if notice not in seen:
+                seen.add(notice)
+                yield notice
+    for orphan in partial.orphans():
+        yield (
+            f"{orphan.__name__}: has @{orphan.decorators[0]} and no @app.function() above it, "
+            f"so it is not part of the app"
+        )
+    if not app.registered_functions:
+        yield "the app has no functions; put @app.function() above one"
+
+
+def _check_labels(name: str, app: App) -> None:
+    by_label: dict[str, str] = {}
+    for function in app.registered_functions.values():
+        if function.web is None:
+            continue
+        label = labels.label(name, function.name, custom=function.web.label).text
+        other = by_label.setdefault(label, function.name)
+        if other != function.name:
+            raise InvalidError(
+                f"Functions {other!r} and {function.name!r} would have the same hostname {label!r}. "
+                f"Give one of them another label: @zygo.fastapi_endpoint(label='{label[:50]}-2')."
+            )

@@ -1,0 +1,328 @@
+"""App: a named set of functions, and the registry in which the loader and the guest find it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, TypeVar
+
+from zygo.errors import InvalidError
+from zygo.sdk import parameters
+from zygo.sdk.correction import definition
+from zygo.sdk.function import Function
+from zygo.sdk.image import Image, notice_served
+from zygo.sdk.partial import Partial
+from zygo.sdk.unsupported import NAMES, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from zygo.model import FunctionSpec
+    from zygo.sdk.secret import Secret
+
+F = TypeVar("F", bound=Callable[..., Any])
+_apps: list[App] = []
+
+
+def registered_apps() -> list[App]:
+    """Every App made in this process, in order."""
+    return list(_apps)
+
+
+def forget_apps() -> None:
+    """Start anew, for the next evaluation in this process."""
+    _apps.clear()
+
+
+class App:
+    """A named set of functions that are served and deployed together.
+
+    Arguments:
+        name: letters, digits, dashes, dots and underscores, at most 63; without one, `zygo serve` uses the file's.
+        tags: texts by name; kept, not used yet.
+        image: for every function that gives none of its own; `Image.debian_slim()` unless given.
+        secrets: for every function, before its own.
+        volumes: not supported yet.
+        include_source: whether the user's own modules go into the containers.
+
+    Raises InvalidError for a name that cannot be used. Holds no resources.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        image: Image | None = None,
+        secrets: Sequence[Secret] = (),
+        volumes: Mapping[str, Any] | None = None,
+        include_source: bool = True,
+    ) -> None:
+        owner = f"App {name!r}" if name else "App"
+        self.name = None if name is None else parameters.check_name("App", name)
+        if volumes:
+            raise refusal(f"{owner}: volumes=", NAMES["Volume"])
+        checked = parameters.read(owner, {"image": image, "secrets": secrets, "timeout": 300}, None, web=False)
+        self._image = checked.image
+        self.secrets = checked.secrets
+        self.tags = dict(tags or {})
+        self.include_source = include_source
+        self.registered_functions: dict[str, Function] = {}
+        self.registered_entrypoints: dict[str, Callable[..., Any]] = {}
+        self._notices: dict[str, list[str]] = {}
+        _apps.append(self)
+
+    def __repr__(self) -> str:
+        return f"App({self.name!r})"
+
+    @property
+    def description(self) -> str | None:
+        """The app's name."""
+        return self.name
+
+    @property
+    def app_id(self) -> None:
+        """None: an app has no id here."""
+        return None
+
+    @property
+    def image(self) -> Image:
+        """The image of every function that gives none of its own."""
+        if self._image is None:
+            self._image = Image.debian_slim()
+        return self._image
+
+    @image.setter
+    def image(self, image: Image) -> None:
+        self._image = image
+
+    @property
+    def registered_web_endpoints(self) -> list[str]:
+        """The names of the functions that have a URL."""
+        return [name for name, function in self.registered_functions.items() if function.web]
+
+    def function(
+        self,
+        *positional: Any,
+        image: Image | None = None,
+        schedule: Any = None,
+        env: Mapping[str, str | None] | None = None,
+        secrets: Sequence[Secret] | None = None,
+        gpu: str | Sequence[str] | None = None,
+        serialized: bool = False,
+        network_file_systems: Mapping[str, Any] | None = None,
+        volumes: Mapping[str, Any] | None = None,
+        cpu: float | tuple[float, float] | None = None,
+        memory: int | tuple[int, int] | None = None,
+        ephemeral_disk: int | None = None,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: float | None = None,
+        proxy: Any = None,
+        retries: Any = None,
+        timeout: float = 300,
+        startup_timeout: float | None = None,
+        name: str | None = None,
+        is_generator: bool | None = None,
+        cloud: str | None = None,
+        region: str | Sequence[str] | None = None,
+        routing_region: str | None = None,
+        nonpreemptible: bool = False,
+        enable_memory_snapshot: bool = False,
+        block_network: bool = False,
+        restrict_modal_access: bool = False,
+        single_use_containers: bool = False,
+        i6pn: bool | None = None,
+        include_source: bool | None = None,
+        experimental_options: Mapping[str, Any] | None = None,
+        **renamed: Any,
+    ) -> Callable[[Callable[..., Any] | Partial], Function]:
+        """Make a function of this app.
+
+        Arguments:
+            image, secrets: its own, beside or instead of the app's; env: variables that win over all secrets.
+            min_containers, max_containers, buffer_containers: kept at least, at most, and idle beside the busy ones.
+            scaledown_window: seconds for which an idle container is kept; 60 unless given.
+            timeout, startup_timeout: seconds that one request, and the start of a container, may take.
+            name: instead of the Python function's.
+            cpu: physical cores, or (request, limit); memory: MiB, or (request, limit).
+            block_network: containers without a network.
+            include_source: as for App.
+            gpu, cloud, region, routing_region, nonpreemptible, ephemeral_disk, experimental_options: accepted with a
+                warning, since they only place or reserve.
+            renamed: old names, accepted with a warning.
+
+        The others are not supported yet and say what to use instead. Returns a decorator, which gives a Function and
+        raises InvalidError for values and functions that cannot work.
+        """
+        given = {
+            **{k: v for k, v in locals().items() if k not in ("self", "positional", "renamed") and v is not None},
+            **renamed,
+            "timeout": timeout,
+        }
+        if positional:
+            _refuse_positional(positional[0])
+        parameters.check_names(renamed)
+
+        def decorate(target: Callable[..., Any] | Partial) -> Function:
+            partial = _as_partial(target)
+            own = parameters.check_name("Function", name or partial.raw.__name__)
+            owner = f"Function {own!r}"
+            options = parameters.read(owner, given, partial.concurrency, web=partial.web is not None)
+            for notice in (*options.notices, *partial.notices):
+                self.notice(notice, own)
+            function = Function(self, own, partial.raw, partial.web, options)
+            if is_generator is not None and is_generator != function.is_generator:
+                raise InvalidError(f"{owner}: is_generator={is_generator} is not what it is. Leave it out.")
+            self._register(function)
+            return function
+
+        return decorate
+
+    def local_entrypoint(self, *positional: Any, name: str | None = None) -> Callable[[F], F]:
+        """Mark a function of this machine. It stays a plain function, for `zygo run` of a later release."""
+        if positional and callable(positional[0]):
+            corrected = definition(positional[0], "app.local_entrypoint").called()
+            raise InvalidError(f"@app.local_entrypoint lacks its parentheses. Write:\n\n{corrected.text()}")
+
+        def decorate(func: F) -> F:
+            own = name or func.__name__
+            if own in self.registered_entrypoints:
+                raise InvalidError(f"Two local entrypoints are called {own!r}. Give one another name=.")
+            self.registered_entrypoints[own] = func
+            return func
+
+        return decorate
+
+    def include(self, other_app: App, inherit_tags: bool = True) -> App:
+        """Take over the functions of another App, with its image and secrets. Returns this App.
+
+        Raises InvalidError when both have a function of one name.
+        """
+        for name, function in other_app.registered_functions.items():
+            if self.registered_functions.get(name, function) is not function:
+                raise InvalidError(f"{self!r} and {other_app!r} both have a function {name!r}. Give one another name=.")
+            self.registered_functions[name] = function
+        for text, names in other_app._notices.items():
+            for name in names:
+                self.notice(text, name)
+        if inherit_tags:
+            self.tags = {**other_app.tags, **self.tags}
+        return self
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Replace the tags."""
+        self.tags = dict(tags)
+
+    def get_tags(self) -> dict[str, str]:
+        """The tags."""
+        return dict(self.tags)
+
+    def notice(self, text: str, function: str) -> None:
+        """Remember a warning about one function; the command line shows each text once."""
+        names = self._notices.setdefault(text, [])
+        if function not in names:
+            names.append(function)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know, each text once with the functions it is about."""
+        return tuple(f"{', '.join(names)}: {text}" for text, names in self._notices.items())
+
+    def specs(self) -> tuple[FunctionSpec, ...]:
+        """Its functions as records. Reads the files that their images and secrets name; raises InvalidError."""
+        return tuple(function.spec() for function in self.registered_functions.values())
+
+    def _register(self, function: Function) -> None:
+        other = self.registered_functions.get(function.name)
+        if other is not None:
+            self.notice("defined more than once; the last definition counts", function.name)
+        self.registered_functions[function.name] = function
+        notice_served(function.name, function.image)
+
+    # -- what a later release brings -----------------------------------------------------------------------------
+
+    def cls(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not supported yet."""
+        raise refusal("@app.cls()", NAMES["Cls"])
+
+    def server(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not supported yet."""
+        raise refusal("@app.server()", NAMES["Server"])
+
+    def run(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not supported yet."""
+        raise refusal("app.run()", "Use `zygo serve FILE`, or .local() in this process.")
+
+    def deploy(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not supported yet."""
+        raise refusal("app.deploy()", "Use `zygo serve FILE`.")
+
+    def get_dashboard_url(self) -> NoReturn:
+        """Not supported yet."""
+        raise refusal("app.get_dashboard_url()", "`zygo server status` shows what runs.")
+
+    @classmethod
+    def lookup(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not supported yet."""
+        raise refusal("App.lookup()", "Make the app with zygo.App(name).")
+
+    from_name = lookup
+
+
+def _refuse_positional(target: Any) -> NoReturn:
+    if isinstance(target, (Partial, Function)):
+        target = target.raw
+    if isinstance(target, type):
+        _refuse_class(target)
+    if callable(target):
+        corrected = definition(target, "app.function").ordered()
+        raise InvalidError(f"@app.function on {target.__name__!r} lacks its parentheses. Write:\n\n{corrected.text()}")
+    raise InvalidError(f"@app.function({target!r}) only takes keyword arguments, such as name={target!r}.")
+
+
+def _refuse_class(target: type) -> NoReturn:
+    raise InvalidError(
+        f"@app.function() is on the class {target.__name__!r}, and it decorates functions. {NAMES['Cls']} Write:\n\n"
+        f"    @app.function()\n    def {target.__name__.lower()}():\n        ..."
+    )
+
+
+def _as_partial(target: Any) -> Partial:
+    """The function to register, with what its other decorators said. Raises InvalidError for what cannot be one."""
+    if isinstance(target, Function):
+        raise InvalidError(f"Function {target.name!r} has @app.function() twice. Keep one of them.")
+    partial = target if isinstance(target, Partial) else None
+    raw = partial.raw if partial else target
+    if isinstance(raw, type):
+        _refuse_class(raw)
+    if isinstance(raw, (staticmethod, classmethod)):
+        raw = raw.__func__
+    if not callable(raw) or not hasattr(raw, "__qualname__") or not hasattr(raw, "__name__"):
+        raise InvalidError(f"@app.function() decorates a function, not {raw!r}. Define one with def.")
+    _check_global(raw)
+    return (partial or Partial(raw)).take()
+
+
+def _check_global(raw: Callable[..., Any]) -> None:
+    name, qualname = raw.__name__, raw.__qualname__
+    corrected = definition(raw, "app.function()").ordered()
+    if "<lambda>" in qualname:
+        raise InvalidError(
+            "@app.function() is on a lambda, which has no name. "
+            "Write:\n\n    @app.function()\n    def f():\n        ..."
+        )
+    if "<locals>" in qualname:
+        inside = qualname.rpartition(".<locals>")[0]
+        raise InvalidError(
+            f"Function {name!r} is defined inside {inside.rpartition('.')[2]!r}, and containers import functions from "
+            f"the top level of a module. Move it there:\n\n{corrected.text()}"
+        )
+    if "." in qualname:
+        parameters_ = list(inspect.signature(raw).parameters)
+        without_self = corrected.arguments.partition(",")[2].strip() if parameters_[:1] in (["self"], ["cls"]) else None
+        if without_self is not None:
+            corrected = type(corrected)(**{**corrected.__dict__, "arguments": without_self})
+        raise InvalidError(
+            f"@app.function() is on the method {qualname!r}, and it decorates functions of a module. {NAMES['Cls']} "
+            f"Write:\n\n{corrected.text()}"
+        )

@@ -1,0 +1,88 @@
+"""Where this code runs: on the developer's machine, or in a container. The guest says so at the start of a zygote."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_remote = False
+_container_id: str | None = None
+_function: str | None = None
+_functions: frozenset[str] | None = None
+_urls: dict[str, str] = {}
+
+
+def set_remote(
+    remote: bool,
+    *,
+    container_id: str | None = None,
+    function: str | None = None,
+    functions: Iterable[str] | None = None,
+) -> None:
+    """Say that this process is a zygote or a container (or, with False, that it is not).
+
+    Arguments:
+        container_id, function: of the container; the zygotes leave them out.
+        functions: names of the functions that this process may serve. With them `Image.imports()` re-raises only what
+            those functions' images should have; without them every failed import in a container is raised.
+            None keeps what an earlier call said.
+    """
+    global _remote, _container_id, _function, _functions
+    _remote = remote
+    if not remote:
+        _functions = None
+        _urls.clear()
+    _container_id = container_id
+    _function = function
+    if functions is not None:
+        _functions = frozenset(functions)
+
+
+def is_local() -> bool:
+    """False in a container and in the zygotes it is forked from, True everywhere else."""
+    return not _remote
+
+
+def container_id() -> str | None:
+    """The id of this container; None outside one."""
+    return _container_id
+
+
+def current_function() -> str | None:
+    """The name of the function that this container serves; None outside one."""
+    return _function
+
+
+def served_functions() -> frozenset[str] | None:
+    """The names given to `set_remote`, None when unknown."""
+    return _functions
+
+
+def set_web_urls(urls: Mapping[str, str]) -> None:
+    """Set the URL of each web function of the app by function name, for `Function.get_web_url()`."""
+    _urls.clear()
+    _urls.update(urls)
+
+
+def web_url(function: str) -> str | None:
+    """The URL of a web function as far as this process knows it."""
+    return _urls.get(function)
+
+
+def current_function_call_id() -> str | None:
+    """The id of the call being served; None, since requests are not recorded as calls."""
+    return None
+
+
+def current_input_id() -> str | None:
+    """The id of the input being served; None, since requests are not recorded as inputs."""
+    return None
+
+
+@contextmanager
+def enable_output(show_progress: bool = True) -> Iterator[None]:
+    """Nothing: the command line shows all output. There so that programs that ask for it run."""
+    yield
