@@ -1,0 +1,248 @@
+"""The image zygotes of this machine: one per image (and per value of what a library reads at import), kept warm."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zygo.errors import ContainerError
+from zygo.runtime.sandbox import SandboxPlan, bubblewrap_command, root_launcher
+from zygo.runtime.zygote import ImageZygote, OnLine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zygo.engine.base import RevisionPlan
+    from zygo.engine.machine import Machine
+
+ALWAYS = (
+    "zygo.guest.serve",
+    "zygo.guest.revision",
+    "fastapi",
+    "fastapi.middleware.cors",
+    "fastapi.responses",
+)
+"""What every web function needs, imported ahead in every image."""
+
+UNUSED_SECONDS = 300.0
+"""How long an image zygote without a revision is kept: a developer who stops `serve` and starts it again finds it warm."""
+
+
+class ImageHost:
+    """One running image zygote and how many revisions stand on it."""
+
+    def __init__(self, key: tuple[str, ...], seen_file: Path, on_end: Callable[[ImageHost], None]) -> None:
+        self.key = key
+        self.users = 0
+        self.environ: frozenset[str] = frozenset()
+        self.zygote = ImageZygote(lambda: on_end(self))
+        self.expiry: asyncio.TimerHandle | None = None
+        self._seen_file = seen_file
+        self._loaded: set[str] = set()
+
+    async def preload(self, modules: tuple[str, ...]) -> str | None:
+        """Import what is wanted and what this image's functions imported before; names the module that killed it."""
+        wanted = [
+            *ALWAYS,
+            *sorted({*modules, *_read_seen(self._seen_file)} - set(_read_seen(self._bad_file))),
+        ]
+        report = await self.zygote.preload(wanted)
+        self.environ = report.environ
+        self._loaded = set(wanted)
+        if report.crashed_on is not None:
+            _write_seen(self._bad_file, {*_read_seen(self._bad_file), report.crashed_on})
+        return report.crashed_on
+
+    def learn(self, modules: tuple[str, ...]) -> None:
+        """Remember what a revision imported, for the next zygote of this image."""
+        seen = set(_read_seen(self._seen_file))
+        if not set(modules) <= seen:
+            _write_seen(self._seen_file, seen | set(modules))
+
+    @property
+    def _bad_file(self) -> Path:
+        return self._seen_file.with_suffix(".unsafe")
+
+
+class ImageHosts:
+    """Starts, shares and ends image zygotes."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._hosts: dict[tuple[str, ...], ImageHost] = {}
+        self._environ: dict[str, frozenset[str]] = {}
+        self._lock = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def acquire(self, plan: RevisionPlan, on_line: OnLine) -> ImageHost:
+        """The zygote for `plan`, started when there is none. Raises ContainerError. Give it back with `release`."""
+        async with self._lock:
+            host = await self._find_or_start(plan, self._key(plan), on_line)
+            # Only once its libraries were imported is it known which variables they read meanwhile.
+            better = self._key(plan)
+            if better != host.key:
+                self._expire_when_unused(host)
+                host = await self._find_or_start(plan, better, on_line)
+            host.users += 1
+            if host.expiry is not None:
+                host.expiry.cancel()
+                host.expiry = None
+            return host
+
+    async def release(self, host: ImageHost) -> None:
+        """One revision less."""
+        host.users -= 1
+        self._expire_when_unused(host)
+
+    async def close(self) -> None:
+        """End them all."""
+        for host in list(self._hosts.values()):
+            if host.expiry is not None:
+                host.expiry.cancel()
+            await host.zygote.close()
+        self._hosts.clear()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _key(self, plan: RevisionPlan) -> tuple[str, ...]:
+        read = self._environ.get(plan.image, frozenset())
+        env = {**plan.image_env, **plan.env}
+        own = sorted(f"{name}={env[name]}" for name in env if name in read and name not in plan.image_env)
+        return (plan.image, (self.machine.network_for(plan.network) == "host" and "host") or "", *own)
+
+    async def _find_or_start(self, plan: RevisionPlan, key: tuple[str, ...], on_line: OnLine) -> ImageHost:
+        host = self._hosts.get(key)
+        if host is not None and host.zygote.alive:
+            return host
+        for _ in range(4):
+            host = ImageHost(key, self.machine.state / f"{plan.image}.modules", self._forget)
+            own = dict(pair.split("=", 1) for pair in key[2:])
+            command, arguments, environment = self._command(plan, own)
+            await host.zygote.start(command, arguments, environment, on_line)
+            crashed_on = await host.preload(plan.preload)
+            if crashed_on is None:
+                self._hosts[key] = host
+                self._environ[plan.image] = host.environ
+                return host
+            on_line(
+                "stderr",
+                f"Importing {crashed_on} ahead killed the process; it is left to the app from now on.",
+            )
+            await host.zygote.close()
+        raise ContainerError("The image's zygote dies while libraries are imported.")
+
+    def _forget(self, host: ImageHost) -> None:
+        if self._hosts.get(host.key) is host:
+            del self._hosts[host.key]
+        self._reap_later(host)
+
+    def _expire_when_unused(self, host: ImageHost) -> None:
+        if host.users > 0 or not host.zygote.alive:
+            return
+
+        def expire() -> None:
+            if host.users == 0:
+                self._forget(host)
+
+        if host.expiry is None:
+            host.expiry = asyncio.get_running_loop().call_later(UNUSED_SECONDS, expire)
+
+    def _reap_later(self, host: ImageHost) -> None:
+        task = asyncio.get_running_loop().create_task(host.zygote.close(), name="reap image zygote")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _command(
+        self, plan: RevisionPlan, own: dict[str, str]
+    ) -> tuple[list[str], Callable[[int], list[str]], dict[str, str]]:
+        machine, (guest, runtime) = self.machine, plan.path_tail
+        environment = {**base_environment(plan), **plan.image_env, **own}
+        options = json.dumps({"guest": str(guest), "runtime": str(runtime), "sandboxed": machine.sandboxed})
+        python = [str(plan.python), "-B", str(guest / "zygo" / "guest" / "main.py")]
+
+        def arguments(control: int) -> list[str]:
+            return [str(control), options]
+
+        if not machine.sandboxed:
+            return (root_launcher([], python) if machine.drop_root else python), arguments, environment
+        sandbox = SandboxPlan(
+            binds=(*plan.binds, guest, runtime),
+            etc=machine.etc_for(plan.network),
+            revisions=plan.files.parent,
+            environment=environment,
+            share_network=machine.network_for(plan.network) == "host",
+        )
+        assert machine.bwrap is not None
+        return (
+            bubblewrap_command(sandbox, machine.bwrap, python, as_root=machine.is_root),
+            arguments,
+            dict(os.environ),
+        )
+
+
+def base_environment(plan: RevisionPlan) -> dict[str, str]:
+    """The environment of every process in a sandbox, before the image's, the secrets' and the function's."""
+    search = [
+        str(plan.python.parent),
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ]
+    return {
+        "PATH": os.pathsep.join(search),
+        "HOME": "/root",
+        "USER": "root",
+        "LANG": "C.UTF-8",
+        "VIRTUAL_ENV": str(plan.python.parent.parent),
+        "PYTHONUNBUFFERED": "1",
+        "ZYGO_IS_REMOTE": "1",
+        "MODAL_IS_REMOTE": "1",
+    }
+
+
+def _read_seen(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text().splitlines() if line]
+    except OSError:
+        return []
+
+
+def _write_seen(path: Path, names: set[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_suffix(f".{os.getpid()}")
+    staged.write_text("".join(f"{name}\n" for name in sorted(names)))
+    staged.replace(path)
+
+
+def guest_package(data: Path, fingerprint: str) -> Path:
+    """A copy of this package for the sandboxes, made once per version: they must be able to read it whoever owns ours,
+    and an upgrade must not change what runs. Returns the directory to put on the path."""
+    target = data / "guest" / fingerprint
+    if not target.is_dir():
+        source = Path(sys.modules["zygo"].__file__ or "").parent
+        staged = data / "guest" / f".{fingerprint}.{os.getpid()}"
+        shutil.rmtree(staged, ignore_errors=True)
+        for part in ("sdk", "guest"):
+            shutil.copytree(
+                source / part,
+                staged / "zygo" / part,
+                ignore=shutil.ignore_patterns("__pycache__", "client.py"),
+            )
+        for path in source.glob("*.py"):
+            if path.name != "settings.py":
+                shutil.copyfile(path, staged / "zygo" / path.name)
+        for path in [staged, *staged.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        try:
+            staged.rename(target)
+        except OSError:
+            shutil.rmtree(staged, ignore_errors=True)  # another server of this data directory was faster
+    return target

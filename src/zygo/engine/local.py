@@ -1,0 +1,315 @@
+"""Containers on this machine: image zygotes, revision zygotes and containers, made through `runtime`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import psutil
+
+from zygo.engine.images import ImageHost, ImageHosts
+from zygo.errors import ContainerError
+from zygo.runtime import network
+from zygo.runtime.cgroup import Group, Limits
+from zygo.runtime.channel import LineReader
+from zygo.runtime.zygote import ContainerProcess, RevisionZygote, describe_status, listen
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from zygo.engine.base import OnLog, RevisionPlan
+    from zygo.engine.machine import Machine
+    from zygo.model import FunctionSpec
+
+STOP_AFTER_KILL = 10.0
+"""Seconds for a killed process to vanish; longer only when it hangs in the kernel (a dead network file system)."""
+
+
+class LocalEngine:
+    """The engine of this machine. Holds every process it started until `close`.
+
+    Arguments:
+        machine: what this machine can do (engine/machine.py), found out once at the server's start.
+        sockets: directory for the containers' sockets; emptied at the start.
+    """
+
+    def __init__(self, machine: Machine, sockets: Path, grace: float) -> None:
+        self.machine = machine
+        self.sandboxed = machine.sandboxed
+        self.warnings = machine.warnings
+        self.grace = grace
+        self.sockets = sockets
+        sockets.mkdir(parents=True, exist_ok=True)
+        for path in sockets.iterdir():
+            path.unlink()
+        self.hosts = ImageHosts(machine)
+        self.revisions: set[LocalRevision] = set()
+        self.containers: set[LocalContainer] = set()
+        self._numbers = itertools.count(1)
+        self._watchdog: asyncio.Task[None] | None = None
+
+    async def prepare(self, plan: RevisionPlan, on_log: OnLog) -> LocalRevision:
+        """See Engine.prepare."""
+        if self._watchdog is None and self.machine.cgroups is None:
+            self._watchdog = asyncio.create_task(self._watch_memory(), name="memory watchdog")
+        revision = LocalRevision(self, plan, on_log)
+        await revision.ensure()
+        self.revisions.add(revision)
+        return revision
+
+    def next_id(self) -> str:
+        """A container id, unique in this server's life and short (it is part of a socket's path)."""
+        return f"c-{os.getpid():x}-{next(self._numbers):x}"
+
+    async def close(self) -> None:
+        """See Engine.close."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        for container in list(self.containers):
+            container.process.signal(signal.SIGKILL)
+        await asyncio.gather(*(revision.retire() for revision in list(self.revisions)))
+        await self.hosts.close()
+        if self.containers:
+            await asyncio.wait([c.exited for c in self.containers], timeout=STOP_AFTER_KILL)
+        if self.machine.cgroups is not None:
+            self.machine.cgroups.close()
+
+    async def _watch_memory(self) -> None:
+        # Where no cgroup counts, twice a second is how far a container can run away: about 1 GB of fresh pages.
+        while True:
+            await asyncio.sleep(0.5)
+            for container in list(self.containers):
+                if container.memory_limit and container.process.pid > 0:
+                    try:
+                        used = psutil.Process(container.process.pid).memory_info().rss
+                    except psutil.Error:
+                        continue
+                    if used > container.memory_limit:
+                        container.over_memory = True
+                        container.process.signal(signal.SIGKILL)
+
+
+class LocalRevision:
+    """One revision's zygote on this machine, made again when it dies."""
+
+    def __init__(self, engine: LocalEngine, plan: RevisionPlan, on_log: OnLog) -> None:
+        self.engine = engine
+        self.plan = plan
+        self.notes: tuple[str, ...] = ()
+        self.modules: tuple[str, ...] = ()
+        self._on_log = on_log
+        self._zygote: RevisionZygote | None = None
+        self._host: ImageHost | None = None
+        self._uplink: network.Uplink | None = None
+        self._lock = asyncio.Lock()
+        self._import_in = "zygote"
+        self._retired = False
+
+    async def ensure(self) -> RevisionZygote:
+        """The running zygote; a new one when there is none. Raises ContainerError."""
+        async with self._lock:
+            if self._retired:
+                raise ContainerError("The revision was retired.")
+            if self._zygote is None or not self._zygote.alive:
+                await self._drop()
+                self._zygote = await self._start_zygote()
+            return self._zygote
+
+    async def _start_zygote(self) -> RevisionZygote:
+        for _ in range(2):
+            self._host = await self.engine.hosts.acquire(self.plan, self._system_log)
+            zygote = RevisionZygote(self.plan.id, lambda stream, line: self._on_log("", "", stream, line), lambda: None)
+            try:
+                pid = await zygote.start(self._host.zygote, self._message())
+                await self._connect(pid)
+                report = await zygote.loaded(self.plan.startup_timeout)
+            except BaseException:
+                await zygote.close()
+                await self._drop()
+                raise
+            self.notes, self.modules = report.notes, report.modules
+            self._host.learn(report.modules)
+            if not report.unfit or self._import_in == "container":
+                return zygote
+            self._explain_unfit(report.unfit)
+            self._import_in = "container"
+            await zygote.close()
+            await self._drop()
+        raise ContainerError("The revision's zygote could not be started.")
+
+    def _message(self) -> dict[str, object]:
+        plan, machine = self.plan, self.engine.machine
+        files = f"/.zygo/revisions/{plan.id}" if machine.sandboxed else str(plan.files)
+        source = "/root" if machine.sandboxed else str(plan.files / "root")
+        cwd = plan.workdir if plan.workdir and machine.sandboxed else source
+        return {
+            "files": files,
+            "source": source,
+            "cwd": cwd,
+            "hostname": plan.app[:60] or "zygo",
+            "network": self.network,
+            "module": plan.module,
+            "app_variable": plan.app_variable,
+            "functions": [{"name": function.name} for function in plan.functions if function.web],
+            "env": {**plan.image_env, **plan.env, "ZYGO_APP": plan.app, "ZYGO_REVISION": plan.id},
+            "import_in": self._import_in,
+            "debug": plan.debug,
+        }
+
+    @property
+    def network(self) -> str:
+        """The network this revision really gets: isolated, host or none."""
+        return self.engine.machine.network_for(self.plan.network)
+
+    async def _connect(self, pid: int) -> None:
+        if self.network == "isolated" and pid > 0 and self.engine.machine.slirp:
+            self._uplink = await network.Uplink.attach(self.engine.machine.slirp, pid)
+
+    async def start(self, function: str) -> LocalContainer:
+        """See Revision.start."""
+        zygote = await self.ensure()
+        spec = next(f for f in self.plan.functions if f.name == function)
+        container = LocalContainer(self.engine, spec, self._on_log)
+        try:
+            container.fork(zygote)
+        except BaseException:
+            container.dispose()
+            raise
+        return container
+
+    async def retire(self) -> None:
+        """See Revision.retire."""
+        self._retired = True
+        async with self._lock:
+            if self._zygote is not None:
+                await self._zygote.close()
+            await self._drop()
+        self.engine.revisions.discard(self)
+
+    async def _drop(self) -> None:
+        if self._uplink is not None:
+            uplink, self._uplink = self._uplink, None
+            await uplink.close()
+        if self._host is not None:
+            host, self._host = self._host, None
+            await self.engine.hosts.release(host)
+
+    def _system_log(self, stream: str, line: str) -> None:
+        self._on_log("", "", "system", line)
+
+    def _explain_unfit(self, unfit: dict[str, object]) -> None:
+        where = f" at {unfit['where']}" if unfit.get("where") else ""
+        self._on_log(
+            "",
+            "",
+            "system",
+            f"{self.plan.module} {unfit.get('what')} while it was imported{where}, so its containers cannot be forked from it: "
+            f"each one imports the module itself and starts more slowly. Move that into the function or its asgi_app factory.",
+        )
+
+
+class LocalContainer:
+    """One container on this machine: a process, its socket, its pipes and its cgroups, all gone when `exited` is done."""
+
+    def __init__(self, engine: LocalEngine, spec: FunctionSpec, on_log: OnLog) -> None:
+        self.engine = engine
+        self.function = spec.name
+        self.id = engine.next_id()
+        self.socket_path = str(engine.sockets / f"{self.id}.s")
+        self.memory_limit = memory_limit(spec, engine.machine)
+        self.over_memory = False
+        self.process = ContainerProcess(self.id)
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._spec = spec
+        self._on_log = on_log
+        self._readers: list[LineReader] = []
+        self._stopping = False
+        self._group: Group | None = None
+        self._listener: socket.socket = listen(self.socket_path)
+        self.process.exited.add_done_callback(lambda future: self._gone(future.result()))
+        engine.containers.add(self)
+
+    @property
+    def ready(self) -> asyncio.Future[None]:
+        """See Container.ready."""
+        return self.process.ready
+
+    def fork(self, zygote: RevisionZygote) -> None:
+        """Send the fork request with the socket, the pipes and the cgroups. Raises ContainerError."""
+        pipes = [os.pipe(), os.pipe()]
+        for (read, _), stream in zip(pipes, ("stdout", "stderr"), strict=True):
+            self._readers.append(LineReader(read, self._line(stream)))
+        procs = self._join_cgroups()
+        try:
+            fds = [self._listener.fileno(), self.process.control_fd, pipes[0][1], pipes[1][1], *procs]
+            zygote.fork(self.process, self._message(), fds)
+        finally:
+            self.process.passed()
+            for fd in (pipes[0][1], pipes[1][1], *procs):
+                os.close(fd)
+
+    def _message(self) -> dict[str, object]:
+        limits = {"files": 65536}
+        if self._group is None and self._spec.resources.memory_limit:
+            limits["data"] = self.memory_limit
+        return {"id": self.id, "function": self.function, "limits": limits, "grace": self.engine.grace}
+
+    def _join_cgroups(self) -> Sequence[int]:
+        if self.engine.machine.cgroups is None:
+            return ()
+        self._group = self.engine.machine.cgroups.create(
+            self.id, Limits(memory=self.memory_limit, cpu=self._spec.resources.cpu_limit)
+        )
+        return self._group.open_procs()
+
+    async def stop(self, grace: float) -> int:
+        """See Container.stop."""
+        self._stopping = True
+        await self.process.stop(grace)
+        return await asyncio.shield(self.exited)
+
+    def reason(self) -> str:
+        """See Container.reason."""
+        if not self.process.exited.done():
+            return ""
+        if self.over_memory:
+            return f"it used more than its {self.memory_limit // 2**20} MiB of memory"
+        return describe_status(self.process.exited.result())
+
+    def dispose(self) -> None:
+        """Give up one that was never forked."""
+        self.process.exit_status(-int(signal.SIGKILL))
+
+    def _line(self, stream: str) -> Callable[[str], None]:
+        return lambda line: self._on_log(self.function, self.id, stream, line)
+
+    def _gone(self, status: int) -> None:
+        if self._group is not None and self._group.out_of_memory():
+            self.over_memory = True
+        self._listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.socket_path)
+        self._remove_group(20)
+        if self.over_memory and not self._stopping:
+            self._on_log(self.function, self.id, "system", f"The container was killed: {self.reason()}.")
+
+    def _remove_group(self, tries: int) -> None:
+        # The kernel counts the processes of a dying pid namespace in the group for some milliseconds more.
+        if self._group is not None and not self._group.remove() and tries > 0:
+            asyncio.get_running_loop().call_later(0.05, self._remove_group, tries - 1)
+            return
+        self.engine.containers.discard(self)
+        if not self.exited.done():
+            self.exited.set_result(self.process.exited.result())
+
+
+def memory_limit(spec: FunctionSpec, machine: Machine) -> int:
+    """Bytes one container may use: what was asked for, else half of the machine, so that one leak cannot take it all."""
+    asked = spec.resources.memory_limit
+    return asked * 2**20 if asked else machine.memory_bytes // 2

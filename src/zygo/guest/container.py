@@ -1,0 +1,105 @@
+"""A container: a fork of its revision zygote, moved into its own namespaces, serving one function."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
+
+from zygo import wire
+from zygo.guest import isolate, tracebacks, web
+
+if TYPE_CHECKING:
+    from zygo.guest.revision import RevisionZygote
+
+_PER_CONTAINER = isolate.CLONE_NEWNS | isolate.CLONE_NEWIPC | isolate.CLONE_NEWUTS
+
+
+def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
+    """Become the container that `message` asks for and serve until told to stop. Returns the exit status.
+
+    Descriptors: the listening socket, the control socket, stdout, stderr, then `cgroup.procs` files.
+    """
+    from zygo.guest import revision
+
+    listener, control_fd, stdout, stderr = fds[:4]
+    revision.join_cgroups(fds[4:])
+    control = socket.socket(fileno=control_fd)
+    try:
+        if zygote.sandboxed:
+            isolate.unshare(_PER_CONTAINER)
+            isolate.build_container_root(zygote.tops)
+        else:
+            os.setsid()
+            isolate.prctl(isolate.PR_SET_PDEATHSIG, isolate.SIGKILL)
+        revision.replace_stdio(stdout, stderr)
+        revision.reset_signals()
+        os.chdir(zygote.message["cwd"])
+        _limit(message["limits"])
+        isolate.drop_privileges() if zygote.sandboxed else isolate.prctl(isolate.PR_SET_NO_NEW_PRIVS, 1)
+        _identify(message)
+        app = _application(zygote, message["function"])
+        from zygo.guest import serve
+
+        return serve.run(socket.socket(fileno=listener), control, app, message["grace"])
+    except BaseException as error:
+        text, file, line = tracebacks.describe(error, zygote.source)
+        if zygote.source not in text:
+            import traceback
+
+            text = traceback.format_exc()
+        _say_failed(control, text, file, line)
+        return 1
+
+
+def _say_failed(control: socket.socket, text: str, file: str | None, line: int | None) -> None:
+    try:
+        wire.send(control, {"type": "failed", "traceback": text[-60000:], "file": file, "line": line})
+    except OSError:
+        print(text, file=sys.stderr)
+
+
+def _limit(limits: dict[str, int]) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if limits.get("data"):
+        # Private memory that may be written; reservations that are never touched (torch, jemalloc) count as well, so
+        # it is used only where no cgroup counts what is really used.
+        own = _data_bytes() + limits["data"]
+        resource.setrlimit(resource.RLIMIT_DATA, (own, own))
+    if limits.get("files"):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits["files"], hard), hard))
+
+
+def _data_bytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[5]) * resource.getpagesize()
+
+
+def _identify(message: dict[str, Any]) -> None:
+    os.environ["ZYGO_CONTAINER_ID"] = os.environ["MODAL_TASK_ID"] = message["id"]
+    os.environ["ZYGO_FUNCTION"] = message["function"]
+    # The random module, uuid and ssl reseed themselves after a fork; numpy's global generator does not.
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()  # type: ignore[attr-defined]
+
+
+def _application(zygote: RevisionZygote, name: str) -> Callable[..., Any]:
+    app = zygote.apps.get(name)
+    if app is None:
+        module = importlib.import_module(zygote.message["module"])
+        function = web.find_function(module, zygote.message["app_variable"], name)
+        app = web.App(function, debug=zygote.debug)
+        app.prebuild()
+    return app.build()
+
+
+def refuse_breakpoint(*args: Any, **kwargs: Any) -> NoReturn:
+    """`breakpoint()` where there is no terminal: an error at once, instead of a request that never ends."""
+    raise RuntimeError(
+        "breakpoint() needs a terminal, and a container has none: print, log, or call the function with .local()"
+    )

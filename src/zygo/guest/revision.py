@@ -1,0 +1,211 @@
+"""The revision zygote: one app's user module, imported once in namespaces of its own, and a fork server for containers."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from zygo import wire
+from zygo.guest import container, fitness, isolate, tracebacks, web
+from zygo.guest.fork_server import ForkServer
+
+_NAMESPACES = (
+    isolate.CLONE_NEWUSER | isolate.CLONE_NEWNS | isolate.CLONE_NEWPID | isolate.CLONE_NEWIPC | isolate.CLONE_NEWUTS
+)
+
+
+def enter(parent: ForkServer, message: dict[str, Any], fds: list[int], sandboxed: bool) -> int:
+    """In a fresh child of the image zygote: become a revision zygote and serve until the server closes its control.
+
+    The child that is returned from here (exit status) is in the sandboxed case only the one that made the namespaces:
+    a process cannot enter its own new pid namespace, so the zygote is its child, and init there.
+    """
+    control, stdout, stderr, cgroups = fds[0], fds[1], fds[2], fds[3:]
+    join_cgroups(cgroups)
+    if sandboxed:
+        uid, gid = os.getuid(), os.getgid()
+        isolate.unshare(_NAMESPACES | (0 if message["network"] == "host" else isolate.CLONE_NEWNET))
+        isolate.write_id_maps(uid, gid)
+        pid = os.fork()
+        if pid:
+            pidfd = os.pidfd_open(pid)
+            wire.send(parent.control, {"type": "revision", "id": message["id"]}, [pidfd])
+            return 0
+    else:
+        isolate.prctl(isolate.PR_SET_PDEATHSIG, isolate.SIGKILL)
+        wire.send(parent.control, {"type": "revision", "id": message["id"]}, [os.pidfd_open(os.getpid())])
+    parent.forget_in_child()
+    os.setsid()
+    replace_stdio(stdout, stderr)
+    zygote = RevisionZygote(socket.socket(fileno=control), message, sandboxed)
+    if not zygote.prepare():
+        return 1
+    zygote.server.serve()
+    return 0
+
+
+def join_cgroups(fds: list[int]) -> None:
+    """Move this process into the cgroups whose `cgroup.procs` are open at `fds`; closes them."""
+    for fd in fds:
+        os.write(fd, b"0")
+        os.close(fd)
+
+
+def replace_stdio(stdout: int, stderr: int) -> None:
+    """No input, and output to these pipes, which are closed under their old numbers."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (stdout, 1), (stderr, 2)):
+        os.dup2(source, target)
+        if source > 2:
+            os.close(source)
+
+
+class RevisionZygote:
+    """Holds the user's module and forks containers of its functions."""
+
+    def __init__(self, control: socket.socket, message: dict[str, Any], sandboxed: bool) -> None:
+        self.id: str = message["id"]
+        self.message = message
+        self.sandboxed = sandboxed
+        self.source: str = message["source"]
+        self.debug: bool = message["debug"]
+        self.control = control
+        self.tops: list[str] = []
+        self.apps: dict[str, web.App] = {}
+        self._containers: dict[int, str] = {}
+        self.server = ForkServer(control, {"start": self.start}, self._exited)
+
+    def prepare(self) -> bool:
+        """Namespaces, environment, the user's module and its web apps. Says `loaded` or `failed` on the control socket."""
+        try:
+            if self.sandboxed:
+                self._enter_sandbox()
+                self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            self._set_environment()
+            reply = (
+                self._load() if self.message["import_in"] == "zygote" else {"modules": [], "unfit": None, "notes": []}
+            )
+        except BaseException as error:
+            text, file, line = tracebacks.describe(error, self.source)
+            wire.send(self.control, {"type": "failed", "traceback": text[-60000:], "file": file, "line": line})
+            return False
+        gc.collect()
+        # Objects that exist now are never looked at by the collector again, so their pages stay shared after a fork.
+        gc.freeze()
+        wire.send(self.control, {"type": "loaded", **reply})
+        return True
+
+    def _enter_sandbox(self) -> None:
+        self.tops = isolate.build_revision_root(self.message["files"])
+        isolate.mount("proc", "/proc", "proc", isolate.MS_NOSUID | isolate.MS_NODEV | isolate.MS_NOEXEC)
+        if self.message["network"] != "host":
+            isolate.loopback_up()
+        socket.sethostname(self.message["hostname"])
+
+    def _set_environment(self) -> None:
+        os.environ.update(self.message["env"])
+        os.umask(0o022)
+        os.makedirs(self.message["cwd"], exist_ok=True)
+        os.chdir(self.message["cwd"])
+        sys.path.insert(0, self.source)
+        sys.argv = [self.message["module"]]
+        sys.breakpointhook = container.refuse_breakpoint
+
+    def _load(self) -> dict[str, Any]:
+        before = set(sys.modules)
+        baseline = fitness.observe()
+        forget_shadowed(self.source)
+        importlib.invalidate_caches()
+        with fitness.watching_threads() as started:
+            module = importlib.import_module(self.message["module"])
+        notes = []
+        for spec in self.message["functions"]:
+            function = web.find_function(module, self.message["app_variable"], spec["name"])
+            app = web.App(function, debug=self.debug)
+            if app.prebuild():
+                self.apps[spec["name"]] = app
+                notes += app.notes
+        unfit = fitness.compare(baseline, started, self.source)
+        return {
+            "modules": third_party(set(sys.modules) - before, self.source),
+            "unfit": unfit,
+            "notes": sorted(set(notes)),
+        }
+
+    def start(self, message: dict[str, Any], fds: list[int]) -> None:
+        """Fork a container. Descriptors: listener, control, stdout, stderr, cgroups..."""
+        if self.sandboxed:
+            isolate.unshare(isolate.CLONE_NEWPID)
+        pid = os.fork()
+        if pid:
+            if self.sandboxed:
+                isolate.setns(self._pid_namespace, isolate.CLONE_NEWPID)
+            for fd in fds:
+                os.close(fd)
+            self._containers[pid] = message["id"]
+            self.server.children.add(pid)
+            pidfd = os.pidfd_open(pid)
+            wire.send(self.control, {"type": "started", "id": message["id"]}, [pidfd])
+            os.close(pidfd)
+            return
+        code = 1
+        try:
+            self.server.forget_in_child()
+            if self.sandboxed:
+                os.close(self._pid_namespace)
+            code = container.run(self, message, fds)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            flush()
+            os._exit(code)
+
+    def _exited(self, pid: int, status: int) -> None:
+        code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        identifier = self._containers.pop(pid, None)
+        if identifier is not None:
+            wire.send(self.control, {"type": "exited", "id": identifier, "status": code})
+
+
+def flush() -> None:
+    """os._exit does not."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
+def forget_shadowed(source: str) -> None:
+    """A user's module wins over a preloaded one of its name."""
+    for entry in os.listdir(source) if os.path.isdir(source) else []:
+        name = entry[:-3] if entry.endswith(".py") else entry
+        loaded = sys.modules.get(name)
+        if not name.isidentifier() or name in ("zygo", "modal") or loaded is None:
+            continue
+        file = getattr(loaded, "__file__", None) or ""
+        if not file.startswith(source + "/") and name not in sys.builtin_module_names:
+            for key in [k for k in sys.modules if k == name or k.startswith(name + ".")]:
+                del sys.modules[key]
+
+
+def third_party(names: set[str], source: str) -> list[str]:
+    """Top-level modules among `names` that came neither from the user's files nor from the standard library."""
+    found = set()
+    for name in names:
+        file = getattr(sys.modules.get(name), "__file__", None) or ""
+        if "site-packages" in file and not file.startswith(source + "/"):
+            found.add(name.partition(".")[0])
+    return sorted(found - {"zygo", "modal"})
+
+
+def reset_signals() -> None:
+    """The interpreter's own handlers, for a process that is not a fork server."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

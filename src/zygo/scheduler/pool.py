@@ -1,0 +1,242 @@
+"""The containers of one function of one revision: started, ready, draining, gone."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from zygo.engine.base import Container, Revision
+from zygo.errors import ContainerError, Error
+from zygo.model import ContainerState, FunctionSpec
+from zygo.scheduler.autoscaler import Member
+
+BOOT_FAILURES = 3
+"""In a row, before the revision is given up instead of trying again: the rule of gunicorn's arbiter for boot errors."""
+
+RETRY_AFTER = 5.0
+"""Seconds after which a function that could not start is tried again on the next request."""
+
+
+class Traffic(Protocol):
+    """What a pool needs from the gateway: the requests of its containers. Implemented in server/."""
+
+    def waiting(self) -> int:
+        """Requests held for this function, when its new ones come to this pool; else 0."""
+
+    def in_flight(self, container: str) -> int:
+        """Requests that this container is serving."""
+
+    def idle_since(self, container: str) -> float | None:
+        """When it last became idle; None while it is busy."""
+
+    def last_active(self) -> float | None:
+        """When a request of this function last arrived or ended."""
+
+    def add(self, container: Container, fork_seconds: float) -> None:
+        """Send requests to it."""
+
+    def remove(self, container: str) -> None:
+        """Send it no new requests; those in flight go on."""
+
+    def fail(self, error: Error) -> None:
+        """Refuse every request that waits, with this reason."""
+
+
+@dataclass
+class _Entry:
+    container: Container
+    state: ContainerState = ContainerState.STARTING
+    stopping: asyncio.Task[int] | None = None
+    drain_deadline: float = 0.0
+
+
+@dataclass(eq=False)
+class Pool:
+    """One pool. Its owner calls `reconcile`-like methods; the pool itself never decides how many.
+
+    Attributes:
+        revision, spec: what runs.
+        traffic: its requests.
+        clock: seconds, monotonic.
+        changed: called whenever a container became ready, ended, or could not start: time to decide again.
+        grace: seconds a stopped container has for `lifespan` shutdown and what is in flight.
+    """
+
+    revision: Revision
+    spec: FunctionSpec
+    traffic: Traffic
+    clock: Callable[[], float]
+    changed: Callable[[], None]
+    log: Callable[[str, str], None]
+    grace: float
+    failure: Error | None = None
+    failed_at: float = 0.0
+    _entries: dict[str, _Entry] = field(default_factory=dict)
+    _pending: int = 0
+    _boot_failures: int = 0
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def size(self) -> int:
+        """Containers starting or ready, those whose fork is being asked for included."""
+        return self._pending + sum(
+            e.state in (ContainerState.STARTING, ContainerState.READY) for e in self._entries.values()
+        )
+
+    @property
+    def ready(self) -> int:
+        """Containers that take requests."""
+        return sum(e.state is ContainerState.READY for e in self._entries.values())
+
+    @property
+    def starting(self) -> int:
+        """Containers on their way."""
+        return self._pending + sum(e.state is ContainerState.STARTING for e in self._entries.values())
+
+    @property
+    def total(self) -> int:
+        """Every container, draining ones included."""
+        return self._pending + len(self._entries)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing of this pool runs any more, draining containers included."""
+        return not self._entries and not self._pending
+
+    def members(self) -> list[Member]:
+        """What the autoscaler looks at."""
+        found = [
+            Member(i, self.traffic.idle_since(i) if e.state is ContainerState.READY else None)
+            for i, e in self._entries.items()
+            if e.state in (ContainerState.STARTING, ContainerState.READY)
+        ]
+        return found + [Member(f"pending-{n}", None) for n in range(self._pending)]
+
+    def may_start(self) -> bool:
+        """Whether a start makes sense: not while the last failures are fresh."""
+        if self.failure is None:
+            return True
+        if self.clock() - self.failed_at < RETRY_AFTER:
+            return False
+        self.failure, self._boot_failures = None, 0
+        return True
+
+    def start_one(self) -> None:
+        """Ask for one more container; `changed` is called when it is ready or has failed."""
+        self._pending += 1
+        self._spawn(self._start(), f"start {self.spec.name}")
+
+    def drain(self, container: str) -> None:
+        """No new requests to it; stopped once idle, at the latest after the function's timeout."""
+        entry = self._entries.get(container)
+        if entry is None or entry.state not in (ContainerState.STARTING, ContainerState.READY):
+            return
+        self.traffic.remove(container)
+        entry.state = ContainerState.DRAINING
+        entry.drain_deadline = self.clock() + self.spec.timeout
+        self.sweep()
+
+    def drain_all(self) -> None:
+        """Drain every container."""
+        for container in list(self._entries):
+            self.drain(container)
+
+    def sweep(self) -> float | None:
+        """Stop draining containers that are idle or out of time. Returns the next deadline among the others."""
+        deadlines = []
+        for container, entry in list(self._entries.items()):
+            if entry.state is not ContainerState.DRAINING or entry.stopping is not None:
+                continue
+            if self.traffic.in_flight(container) == 0 or self.clock() >= entry.drain_deadline:
+                entry.stopping = asyncio.get_running_loop().create_task(
+                    entry.container.stop(self.grace), name=f"stop {container}"
+                )
+            else:
+                deadlines.append(entry.drain_deadline)
+        return min(deadlines, default=None)
+
+    def kill(self, container: str, reason: str) -> None:
+        """Stop one now: its handler hangs, or it broke the protocol."""
+        entry = self._entries.get(container)
+        if entry is None:
+            return
+        self.traffic.remove(container)
+        entry.state = ContainerState.DRAINING
+        self.log(container, reason)
+        if entry.stopping is None:
+            entry.stopping = asyncio.get_running_loop().create_task(entry.container.stop(0.0), name=f"kill {container}")
+
+    async def close(self, grace: float) -> None:
+        """Stop everything; returns once it is gone."""
+        for container, entry in list(self._entries.items()):
+            self.traffic.remove(container)
+            entry.state = ContainerState.DRAINING
+            if entry.stopping is None:
+                entry.stopping = asyncio.get_running_loop().create_task(
+                    entry.container.stop(grace), name=f"stop {container}"
+                )
+        stops = [e.stopping for e in self._entries.values() if e.stopping is not None]
+        if stops:
+            await asyncio.gather(*stops, return_exceptions=True)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _start(self) -> None:
+        began = self.clock()
+        try:
+            try:
+                container = await self.revision.start(self.spec.name)
+            finally:
+                self._pending -= 1
+        except Error as error:
+            self._boot_failed(error)
+            return
+        entry = self._entries[container.id] = _Entry(container)
+        self._spawn(self._watch(container), f"watch {container.id}")
+        limit = self.spec.startup_timeout or self.spec.timeout
+        try:
+            await asyncio.wait_for(asyncio.shield(container.ready), limit)
+        except TimeoutError:
+            text = f"{self.spec.name} was not ready in {limit:g} s. Raise startup_timeout, or make its start faster."
+            await container.stop(0.0)
+            self._boot_failed(ContainerError(text))
+        except ContainerError as error:
+            await asyncio.shield(container.exited)
+            reason = container.reason()
+            self._boot_failed(ContainerError(f"{self.spec.name} could not start: {reason or error}", error.traceback))
+        else:
+            self._boot_failures = 0
+            if entry.state is ContainerState.STARTING:
+                entry.state = ContainerState.READY
+                self.traffic.add(container, self.clock() - began)
+        self.changed()
+
+    async def _watch(self, container: Container) -> None:
+        await asyncio.shield(container.exited)
+        entry = self._entries.pop(container.id, None)
+        self.traffic.remove(container.id)
+        if entry is not None and entry.state is ContainerState.READY:
+            self.log(container.id, f"The container of {self.spec.name} died: {container.reason()}.")
+        self.changed()
+
+    def _boot_failed(self, error: Error) -> None:
+        self._boot_failures += 1
+        if self._boot_failures == 1 or self._boot_failures >= BOOT_FAILURES:
+            self.log("", str(error))
+            for line in getattr(error, "traceback", "").rstrip().splitlines() if self._boot_failures == 1 else []:
+                self.log("", line)
+        if self._boot_failures >= BOOT_FAILURES:
+            self.failure, self.failed_at = error, self.clock()
+            self.traffic.fail(error)
+        self.changed()
+
+    def _spawn(self, coroutine: object, name: str) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(coroutine, name=name)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,170 @@
+"""The control API: parse, call one function, serialise. It listens on a unix socket that only its owner can open."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from zygo.errors import Error, InvalidError
+from zygo.model import AppSpec, decode
+from zygo.server.logs import tail
+
+if TYPE_CHECKING:
+    from zygo.server.main import Server
+
+log = logging.getLogger("zygo.api")
+NDJSON = "application/x-ndjson"
+
+
+def build_api(server: Server) -> Starlette:
+    """The application. Every route is one method of `_Api`; errors of zygo.errors become their HTTP status."""
+    api = _Api(server)
+    routes = [
+        Route("/v1/status", api.status),
+        Route("/v1/stop", api.stop, methods=["POST"]),
+        Route("/v1/logs", api.logs),
+        Route("/v1/sessions", api.open_session, methods=["POST"]),
+        Route("/v1/sessions/{id}/hold", api.hold, methods=["POST"]),
+        Route("/v1/sessions/{id}/release", api.release, methods=["POST"]),
+        Route("/v1/sessions/{id}/revisions", api.publish, methods=["POST"]),
+        Route("/v1/blobs/missing", api.missing_blobs, methods=["POST"]),
+        Route("/v1/blobs/{sha256}", api.put_blob, methods=["PUT"]),
+    ]
+    return Starlette(routes=routes, exception_handlers={Error: _error_response, Exception: _error_response})
+
+
+def describe_error(error: Exception) -> dict[str, Any]:
+    """An error as the client rebuilds it: its class's name, its message, and what else it carries."""
+    detail = {key: value for key, value in vars(error).items() if isinstance(value, (str, int)) and value}
+    return {"kind": type(error).__name__, "message": str(error), **detail}
+
+
+async def _error_response(request: Request, error: Exception) -> Response:
+    if isinstance(error, Error):
+        return JSONResponse({"error": describe_error(error)}, status_code=error.http_status)
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    body = {"kind": "InternalFailure", "message": f"{type(error).__name__}: {error}; see `zygo server logs`"}
+    return JSONResponse({"error": body}, status_code=500)
+
+
+class _Api:
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def status(self, request: Request) -> Response:
+        return JSONResponse(self._server.status())
+
+    async def stop(self, request: Request) -> Response:
+        self._server.stop("`zygo server stop`")
+        return JSONResponse({})
+
+    async def logs(self, request: Request) -> Response:
+        lines = tail(self._server.log_path, _number(request.query_params.get("tail", "100")))
+        if request.query_params.get("follow") not in ("1", "true"):
+            return PlainTextResponse("".join(f"{line}\n" for line in lines))
+        return StreamingResponse(self._follow(lines), media_type="text/plain")
+
+    async def _follow(self, lines: list[str]) -> AsyncIterator[str]:
+        for line in lines:
+            yield f"{line}\n"
+        queue: asyncio.Queue[str] = asyncio.Queue(1000)
+        handler = _QueueHandler(queue)
+        logging.getLogger().addHandler(handler)
+        try:
+            while True:
+                yield f"{await queue.get()}\n"
+        finally:
+            logging.getLogger().removeHandler(handler)
+
+    async def open_session(self, request: Request) -> Response:
+        body = await _json(request)
+        app, file = str(body.get("app") or ""), str(body.get("file") or "")
+        session = await self._server.apps.open(app, file, force=bool(body.get("force")))
+
+        async def lines() -> AsyncIterator[bytes]:
+            try:
+                async for event in session.events():
+                    yield json.dumps(event).encode() + b"\n"
+            finally:
+                session.end("its command is gone")
+
+        return StreamingResponse(lines(), media_type=NDJSON)
+
+    async def hold(self, request: Request) -> Response:
+        self._server.apps.by_session(request.path_params["id"]).hold()
+        return JSONResponse({})
+
+    async def release(self, request: Request) -> Response:
+        self._server.apps.by_session(request.path_params["id"]).release()
+        return JSONResponse({})
+
+    async def publish(self, request: Request) -> Response:
+        app = self._server.apps.by_session(request.path_params["id"])
+        body = await _json(request)
+        try:
+            spec = decode(AppSpec, body["app"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidError(f"The description of the app cannot be read: {error}") from None
+        return StreamingResponse(
+            _stream(lambda emit: self._server.deployments.publish(app, spec, emit)), media_type=NDJSON
+        )
+
+    async def missing_blobs(self, request: Request) -> Response:
+        body = await _json(request)
+        return JSONResponse({"missing": self._server.sources.missing(map(str, body.get("sha256") or ()))})
+
+    async def put_blob(self, request: Request) -> Response:
+        await self._server.sources.put(request.path_params["sha256"], request.stream())
+        return JSONResponse({})
+
+
+async def _stream(
+    work: Callable[[Callable[[dict[str, Any]], None]], Awaitable[dict[str, Any]]],
+) -> AsyncIterator[bytes]:
+    """Run `work`, streaming what it emits, its result last. A client that goes away cancels it."""
+    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    task = asyncio.ensure_future(work(queue.put_nowait))
+    task.add_done_callback(lambda _: queue.put_nowait(None))
+    try:
+        while (event := await queue.get()) is not None:
+            yield json.dumps(event).encode() + b"\n"
+        yield json.dumps(await task).encode() + b"\n"
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.body() or b"{}")
+    except ValueError as error:
+        raise InvalidError(f"The request's body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise InvalidError("The request's body is not a JSON object.")
+    return body
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise InvalidError(f"{text!r} is not a number of lines.")
+    return min(int(text), 10_000)
+
+
+class _QueueHandler(logging.Handler):
+    def __init__(self, queue: asyncio.Queue[str]) -> None:
+        super().__init__()
+        self._queue = queue
+        self.setFormatter(logging.getLogger().handlers[0].formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._queue.full():
+            self._queue.put_nowait(self.format(record))

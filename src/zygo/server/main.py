@@ -1,0 +1,317 @@
+"""The server process: the composition root. Builds every part, starts them in order, stops them in reverse.
+
+    lock -> log -> machine -> engine -> builder -> gateway -> control API -> "ready"
+
+Started by the command line in the background, or by hand with `zygo server start --foreground`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from zygo.builder.build import Builder
+from zygo.engine import machine as machines
+from zygo.engine.images import guest_package
+from zygo.engine.local import LocalEngine
+from zygo.errors import Error, ExecutionError
+from zygo.gateway.proxy import Gateway
+from zygo.scheduler.loop import Scheduler
+from zygo.server.api import build_api
+from zygo.server.apps import Apps
+from zygo.server.deployments import Deployments
+from zygo.server.logs import open_server_log
+from zygo.server.ports import PortBook, resolves_localhost_names
+from zygo.server.sources import SourceStore
+from zygo.settings import Settings
+from zygo.version import fingerprint, version
+
+log = logging.getLogger("zygo.server")
+
+IDLE_CHECK_SECONDS = 5.0
+PORTS_TO_TRY = 50
+
+
+class Server:
+    """One server. `run` is its whole life.
+
+    Arguments:
+        settings: see settings.py.
+        on_demand: started by a command for itself; ends when nothing was served for `settings.idle_exit` seconds.
+    """
+
+    def __init__(self, settings: Settings, *, on_demand: bool, foreground: bool) -> None:
+        self.settings = settings
+        self.on_demand = on_demand
+        self.foreground = foreground
+        self.started_at = time.time()
+        self.fingerprint = fingerprint()
+        self.log_path = settings.data_dir / "logs" / "server.log"
+        self._stop = asyncio.Event()
+        self._reason = ""
+        self.gateway_port = 0
+
+    async def run(self, ready: Any) -> None:
+        """Start everything, call `ready(None)`, serve until stopped. Raises Error, OSError when it cannot start."""
+        settings = self.settings
+        guest = await asyncio.to_thread(guest_package, settings.data_dir, self.fingerprint)
+        self.machine = await machines.inspect(
+            settings.data_dir,
+            guest,
+            sandbox=settings.sandbox,
+            wanted_network=settings.network,
+            max_containers=settings.max_containers,
+            name=_name_of(settings.data_dir),
+        )
+        if settings.sandbox == "require" and not self.machine.sandboxed:
+            raise ExecutionError(f"ZYGO_SANDBOX=require: {self.machine.warnings[0]}")
+        for text in self.machine.warnings:
+            log.warning(text)
+        async with contextlib.AsyncExitStack() as stack:
+            await self._start_parts(guest, stack)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
+            loop.add_signal_handler(signal.SIGHUP, lambda: None)
+            log.info("zygo %s serves on %s:%d (pid %d)", version(), settings.host, self.gateway_port, os.getpid())
+            ready(None)
+            idle = asyncio.create_task(self._end_when_idle(), name="idle check")
+            stack.callback(idle.cancel)
+            await self._stop.wait()
+            log.info("stopping: %s", self._reason)
+        log.info("stopped")
+
+    async def _start_parts(self, guest: Path, stack: contextlib.AsyncExitStack) -> None:
+        settings = self.settings
+        engine = LocalEngine(self.machine, settings.runtime_dir / "c", settings.grace_period)
+        stack.push_async_callback(engine.close)
+        self.scheduler = Scheduler(self.machine.max_containers, time.monotonic)
+        stack.callback(self.scheduler.close)
+        self.sources = SourceStore(settings.data_dir, link=engine.sandboxed, is_root=self.machine.is_root)
+        await asyncio.to_thread(self.sources.sweep, time.time())
+        builder = Builder(settings)
+        self.gateway = Gateway(max_body_bytes=settings.max_body_bytes)
+        stack.push_async_callback(self.gateway.close)
+        book = PortBook(settings.data_dir / "ports.json")
+        self.gateway_port = await self._listen(book)
+        self.apps = Apps(settings, self.scheduler, self.gateway, book, self.gateway_port, resolves_localhost_names())
+        stack.push_async_callback(self.apps.close)
+        self.deployments = Deployments(settings, builder, engine, self.sources, self.apps, guest)
+        stack.push_async_callback(self._serve_api().__aexit__, None, None, None)
+        await self._api_started()
+
+    async def _listen(self, book: PortBook) -> int:
+        wanted = self.settings.port
+        remembered = [p for p in book.candidates("gateway")[:1] if book.has("gateway")]
+        following = [p for p in range(wanted, min(wanted + PORTS_TO_TRY, 65536))] if wanted else [0]
+        tried = [wanted, *(p for p in remembered if p != wanted), *following[1:]]
+        for port in tried:
+            try:
+                got: int = await self.gateway.start(self.settings.host, port)
+            except OSError as error:
+                log.info("port %d: %s", port, error)
+                continue
+            if wanted and got != wanted:
+                book.remember("gateway", got)
+            return got
+        raise ExecutionError(
+            f"No free port between {wanted} and {tried[-1]} on {self.settings.host}. Set ZYGO_PORT to one that is free."
+        )
+
+    def _serve_api(self) -> contextlib.AbstractAsyncContextManager[None]:
+        path = self.settings.control_socket
+        path.unlink(missing_ok=True)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        mask = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(mask)
+        config = uvicorn.Config(
+            build_api(self), log_config=None, access_log=False, lifespan="off", timeout_keep_alive=60
+        )
+        self._api = _Uvicorn(config)
+        self._api_task = asyncio.create_task(self._api.serve(sockets=[sock]), name="control API")
+        return _ApiLife(self._api, self._api_task, path)
+
+    async def _api_started(self) -> None:
+        await self._api.up.wait()
+
+    def stop(self, reason: str) -> None:
+        """End the server. May be called twice."""
+        self._reason = self._reason or reason
+        self._stop.set()
+
+    async def _end_when_idle(self) -> None:
+        limit = self.settings.idle_exit
+        if not self.on_demand or not limit:
+            return
+        since = time.monotonic()
+        while True:
+            await asyncio.sleep(min(IDLE_CHECK_SECONDS, limit / 4))
+            if not self.apps.empty:
+                since = time.monotonic()
+            elif time.monotonic() - since >= limit:
+                self.stop(f"nothing was served for {limit:g} s")
+                return
+
+    def status(self) -> dict[str, Any]:
+        """What `zygo server status` shows."""
+        return {
+            "version": version(),
+            "fingerprint": self.fingerprint,
+            "pid": os.getpid(),
+            "on_demand": self.on_demand,
+            "started_at": self.started_at,
+            "python": sys.executable,
+            "stale": "" if os.path.exists(sys.executable) else f"its environment {sys.prefix} is gone",
+            "data_dir": str(self.settings.data_dir),
+            "gateway": {
+                "host": self.settings.host,
+                "port": self.gateway_port,
+                "requested_port": self.settings.port,
+            },
+            "domain": self.settings.domain,
+            "apps": self.apps.describe(),
+            "containers": self.scheduler.running,
+            "max_containers": self.machine.max_containers,
+            "sandbox": "bubblewrap" if self.machine.sandboxed else "none",
+            "network": self.machine.network,
+            "limits": "cgroups" if self.machine.cgroups is not None else "rlimits and a watchdog",
+            "warnings": list(self.machine.warnings),
+        }
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its signal handlers (the server has its own), and with an event instead of a flag to poll."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+
+class _ApiLife(contextlib.AbstractAsyncContextManager[None]):
+    def __init__(self, api: _Uvicorn, task: asyncio.Task[None], path: Path) -> None:
+        self._api, self._task, self._path = api, task, path
+
+    async def __aexit__(self, *error: object) -> None:
+        self._api.should_exit = True
+        done, _ = await asyncio.wait([self._task], timeout=2.0)
+        if not done:
+            self._api.force_exit = True
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=2.0)
+        self._path.unlink(missing_ok=True)
+
+
+def _name_of(data: Path) -> str:
+    """A short name for this data directory: two servers on one machine keep apart by it."""
+    import hashlib
+
+    return hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:8]
+
+
+def take_lock(data: Path) -> int:
+    """The descriptor of the lock on the data directory, held until the process ends. Raises ExecutionError when another
+    server has it."""
+    fd = os.open(data / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
+        os.close(fd)
+        raise ExecutionError(
+            f"Another zygo server (pid {owner}) uses {data}. `zygo server status` shows it; set ZYGO_DATA_DIR for a second one."
+        ) from None
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
+
+
+def prepare_directories(settings: Settings) -> None:
+    """Make the data and runtime directories. As root others may traverse the first one (the sandboxes' uids must), and
+    nobody else reads what lies in it."""
+    root = os.geteuid() == 0
+    for directory, mode in (
+        (settings.data_dir, 0o711 if root else 0o700),
+        (settings.runtime_dir, 0o711 if root else 0o700),
+    ):
+        directory.mkdir(parents=True, exist_ok=True)
+        if directory.stat().st_uid == os.geteuid():
+            directory.chmod(mode)
+        elif not os.access(directory, os.W_OK):
+            raise ExecutionError(
+                f"{directory} belongs to another user. Set ZYGO_DATA_DIR and ZYGO_RUNTIME_DIR to your own."
+            )
+    if len(str(settings.runtime_dir)) > 80:
+        raise ExecutionError(
+            f"{settings.runtime_dir} is too long for sockets in it (80 characters). Set ZYGO_RUNTIME_DIR."
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `python -m zygo.server.main`. Exit status 0 after a clean stop, 1 when it could not start."""
+    parser = argparse.ArgumentParser(prog="zygo.server.main")
+    parser.add_argument("--on-demand", action="store_true")
+    parser.add_argument("--foreground", action="store_true")
+    parser.add_argument("--ready-fd", type=int, default=-1)
+    options = parser.parse_args(argv)
+
+    def ready(error: Exception | None) -> None:
+        if options.ready_fd >= 0:
+            kind = type(error).__name__ if isinstance(error, Error) else "ExecutionError"
+            text = "ready\n" if error is None else json.dumps({"kind": kind, "message": str(error)}) + "\n"
+            os.write(options.ready_fd, text.encode())
+            os.close(options.ready_fd)
+            options.ready_fd = -1
+
+    try:
+        settings = Settings()
+        os.umask(0o022)
+        prepare_directories(settings)
+        take_lock(settings.data_dir)
+        open_server_log(settings.data_dir / "logs", settings.log_bytes, foreground=options.foreground)
+        os.chdir("/")
+        server = _make(settings, options)
+        uvloop.run(server(ready))
+    except (Error, OSError) as error:
+        log.error("the server could not start: %s", error)
+        ready(error)
+        if options.foreground:
+            print(f"zygo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _make(settings: Settings, options: argparse.Namespace) -> Any:
+    async def life(ready: Any) -> None:
+        await Server(settings, on_demand=options.on_demand, foreground=options.foreground).run(ready)
+
+    return life
+
+
+if __name__ == "__main__":
+    sys.exit(main())

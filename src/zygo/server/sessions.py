@@ -1,0 +1,76 @@
+"""What a `zygo serve` holds open: one ephemeral app, for exactly as long as its connection."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+Event = dict[str, Any]
+
+PING_SECONDS = 5.0
+MAX_EVENTS = 10_000
+"""Events that may wait for a terminal that does not read; later ones are dropped, and it is told how many."""
+
+
+class Session:
+    """A stream of events to one client.
+
+    `ended` is set when the client is gone or the server has ended it; whoever owns the app waits for it.
+    """
+
+    def __init__(self, app: str, file: str) -> None:
+        self.id = secrets.token_hex(8)
+        self.app = app
+        self.file = file
+        self.ended = asyncio.Event()
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._dropped = 0
+
+    def emit(self, event: Event) -> None:
+        """Queue an event; never waits."""
+        if self.ended.is_set():
+            return
+        if self._queue.qsize() >= MAX_EVENTS:
+            self._dropped += 1
+            return
+        if self._dropped:
+            self._queue.put_nowait(
+                {"type": "warning", "text": f"{self._dropped} lines were dropped: the terminal does not keep up."}
+            )
+            self._dropped = 0
+        self._queue.put_nowait(event)
+
+    def log(self, function: str, container: str, stream: str, text: str) -> None:
+        """Queue one line of output."""
+        self.emit(
+            {
+                "type": "log",
+                "time": time.time(),
+                "function": function,
+                "container": container,
+                "stream": stream,
+                "text": text,
+            }
+        )
+
+    def end(self, reason: str) -> None:
+        """End it from our side; the client is told why. May be called twice."""
+        if not self.ended.is_set():
+            self._queue.put_nowait({"type": "ended", "reason": reason})
+            self._queue.put_nowait(None)
+            self.ended.set()
+
+    async def events(self) -> AsyncIterator[Event]:
+        """The events, with a ping when nothing happens; ends after `end`, or when the consumer goes away."""
+        yield {"type": "session", "id": self.id}
+        while True:
+            try:
+                event = await asyncio.wait_for(self._queue.get(), PING_SECONDS)
+            except TimeoutError:
+                event = {"type": "ping"}
+            if event is None:
+                return
+            yield event
