@@ -86,6 +86,10 @@ class Builder:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
 
+    async def settled(self) -> None:
+        """Waits for what runs in the background: byte code for the layers built last."""
+        await asyncio.gather(*self._background, return_exceptions=True)
+
     async def build(
         self, image: ImageSpec, *, on_line: Callable[[str, str], None], blobs: Callable[[str], Path]
     ) -> BuiltImage:
@@ -209,11 +213,11 @@ class Builder:
         return second if second.code == 0 else outcome
 
     def _finish(self, layer: Layer, content: Path, interpreter: Interpreter) -> None:
-        folders.open_to_all(content)
         installed = folders.distributions(_site_packages(content / "venv", interpreter))
         record = {"step": layer.step, "parent": layer.parent, "python": interpreter.version, "distributions": installed}
         (content / "image.json").unlink(missing_ok=True)  # a hard link to the parent's
         (content / "image.json").write_text(json.dumps(record, indent=1))
+        folders.open_to_all(content)
         folders.publish(content, self._images / layer.hash)
 
     async def _make_runtime(self, interpreter: Interpreter, target: Path, emit: Callable[[str], None]) -> None:

@@ -113,15 +113,7 @@ async def run(
     env: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Runs `command` as `Uv.run` does. Files that it makes can be read by everybody."""
-    process = await asyncio.create_subprocess_exec(
-        *_wrapped(command),
-        cwd=cwd,
-        env=env,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
+    process = await _start(command, cwd, env)
     assert process.stdout is not None
     lines: list[str] = []
     reader = asyncio.create_task(_read(process.stdout, lines, emit), name=f"output of {command[0]}")
@@ -135,6 +127,29 @@ async def run(
         _kill_group(process.pid)
         await _to_the_end(process, reader)
     return Outcome(code, tuple(lines))
+
+
+async def _start(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None) -> asyncio.subprocess.Process:
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *_wrapped(command),
+            cwd=cwd,
+            env=env,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # uvloop would forget a child that was forked already and is cancelled before it is announced.
+        await asyncio.wait({starting})
+        if starting.exception() is None:
+            _kill_group(starting.result().pid)
+            await starting.result().communicate()
+        raise
 
 
 def _wrapped(command: Sequence[str]) -> list[str]:
