@@ -266,7 +266,7 @@ class LocalContainer:
         self._group = self.engine.machine.cgroups.create(
             self.id, Limits(memory=self.memory_limit, cpu=self._spec.resources.cpu_limit)
         )
-        return self._group.open_procs()
+        return self._group.open_tasks()
 
     async def stop(self, grace: float) -> int:
         """See Container.stop."""

@@ -21,7 +21,7 @@ _PER_CONTAINER = isolate.CLONE_NEWNS | isolate.CLONE_NEWIPC | isolate.CLONE_NEWU
 def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
     """Become the container that `message` asks for and serve until told to stop. Returns the exit status.
 
-    Descriptors: the listening socket, the control socket, stdout, stderr, then `cgroup.procs` files.
+    Descriptors: the listening socket, the control socket, stdout, stderr, then `tasks` files.
     """
     from zygo.guest import revision
 

@@ -51,7 +51,7 @@ def enter(parent: ForkServer, message: dict[str, Any], fds: list[int], sandboxed
 
 
 def join_cgroups(fds: list[int]) -> None:
-    """Move this process into the cgroups whose `cgroup.procs` are open at `fds`; closes them."""
+    """Move this process into the cgroups whose `tasks` are open at `fds`; closes them."""
     for fd in fds:
         os.write(fd, b"0")
         os.close(fd)

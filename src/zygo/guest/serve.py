@@ -17,6 +17,13 @@ import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Callable
 
+# Imported ahead, so that Config.load() finds in every container what it would look up by name.
+import uvicorn.lifespan.off
+import uvicorn.lifespan.on
+import uvicorn.loops.auto
+import uvicorn.middleware.proxy_headers
+import uvicorn.protocols.http.httptools_impl
+import uvicorn.protocols.websockets.auto  # noqa: F401
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
