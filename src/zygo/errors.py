@@ -19,6 +19,7 @@
           +-- ExecutionError
           +-- TimeoutError (also builtins.TimeoutError)
           |    +-- FunctionTimeoutError
+          |    +-- OutputExpiredError   the result of a call is no longer kept
           +-- ConnectionError           no server, or it went away
           +-- VersionError              command and server are of different versions
           +-- SerializationError, DeserializationError, RequestSizeError, InternalFailure
@@ -162,6 +163,10 @@ class FunctionTimeoutError(TimeoutError):
     """The function took longer than its timeout."""
 
 
+class OutputExpiredError(TimeoutError):
+    """The result is no longer kept."""
+
+
 class ConnectionError(Error):
     """The server cannot be reached."""
 
@@ -200,6 +205,10 @@ class DeprecationError(UserWarning):
 
 class PlacementWarning(UserWarning):
     """A parameter that only places or reserves, and which this machine cannot honour."""
+
+
+class ServerWarning(UserWarning):
+    """Something the server wants its users to know."""
 
 
 class AsyncUsageWarning(UserWarning):

@@ -243,13 +243,19 @@ def _running(target: _Target) -> Iterator[None]:
     sys.path.insert(0, target.root)
     sys.argv[:] = [target.path]
     sys.dont_write_bytecode = True
-    sys.meta_path.insert(0, finder)
+    sys.meta_path.insert(_place_of_paths(), finder)
     importlib.invalidate_caches()
     try:
         yield
     finally:
         sys.meta_path.remove(finder)
         sys.path[:], sys.argv[:], sys.dont_write_bytecode = path, argv, no_bytecode
+
+
+def _place_of_paths() -> int:
+    # Right before the ordinary search: what others have put in front of it (our own alias of modal) stays in front.
+    ordinary = importlib.machinery.PathFinder
+    return sys.meta_path.index(ordinary) if ordinary in sys.meta_path else len(sys.meta_path)
 
 
 def _drop_local_modules(target: _Target) -> None:

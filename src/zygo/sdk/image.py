@@ -168,9 +168,7 @@ class Image:
         options = _options(find_links, index_url, extra_index_url, pre, extra_options)
         if isinstance(requirements, str):
             raise InvalidError(f"image.uv_pip_install(): requirements= takes a list: requirements=[{requirements!r}].")
-        return self._install(
-            "uv_pip_install", packages, options, build, tuple(map(os.path.abspath, requirements or ()))
-        )
+        return self._install("uv_pip_install", packages, options, build, tuple(requirements or ()))
 
     def pip_install_from_requirements(
         self,
@@ -324,24 +322,21 @@ class Image:
         packages: tuple[Packages, ...],
         options: dict[str, Any],
         build: dict[str, Any],
-        files: tuple[str, ...] = (),
+        shown: tuple[str, ...] = (),
     ) -> Image:
         call = f"image.{kind}()"
+        files = tuple(map(os.path.abspath, shown))
         notices = _check_build(call, build)
         names = _flatten(call, packages)
         if not names and not files:
             return self
 
         def resolve() -> tuple[Sequence[ImageStep], Sequence[LocalSource], Sequence[WatchRoot]]:
-            wanted, settings = list(names), dict(options)
-            watch: list[WatchRoot] = []
-            for path in files:
-                found = requirements.read(call, path)
-                more, said = requirements.packages(call, found.content)
-                wanted += more
-                settings.update({key: value for key, value in said.items() if not settings[key]})
-                watch += found.watch
-            return [ImageStep(kind, {"packages": wanted, **settings})], [], watch
+            args: dict[str, Any] = {"packages": list(names), **options}
+            found = [requirements.read(call, path) for path in files]
+            if found:
+                args["requirements"] = [{"path": p, "content": f.content} for p, f in zip(shown, found)]
+            return [ImageStep(kind, args)], [], [root for f in found for root in f.watch]
 
         return self._with(call, resolve, notices)
 

@@ -7,6 +7,7 @@ inside functions and through each other. In module mode (`-m pkg.mod`) it is the
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import posixpath
 import sys
@@ -88,20 +89,23 @@ def add_loaded(closure: Closure, before: frozenset[str]) -> None:
 
 
 def is_local(root: str, path: str) -> bool:
-    """Whether a module's file is the user's own: below `root`, and not an installed library that lies there too."""
-    relative = os.path.relpath(path, root)
-    parts = relative.split(os.sep)
-    if parts[0] == ".." or any(p in ("site-packages", "dist-packages", "__pycache__", ".git") for p in parts):
+    """Whether a module's file (absolute) is the user's own: below `root`, and not a library that lies there too."""
+    base = root.rstrip(os.sep) + os.sep
+    if not path.startswith(base):
         return False
-    libraries = {sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-    if any(path.startswith(library + os.sep) and not root.startswith(library + os.sep) for library in libraries):
+    parts = path[len(base) :].split(os.sep)
+    if any(part in ("site-packages", "dist-packages", "__pycache__", ".git") for part in parts):
         return False
-    directory = os.path.dirname(path)
-    while len(directory) > len(root):
-        if os.path.exists(os.path.join(directory, "pyvenv.cfg")):
-            return False
-        directory = os.path.dirname(directory)
-    return True
+    if any(path.startswith(library) and not base.startswith(library) for library in _libraries()):
+        return False
+    folders = (os.path.join(root, *parts[:i]) for i in range(1, len(parts)))
+    return not any(os.path.exists(os.path.join(folder, "pyvenv.cfg")) for folder in folders)
+
+
+@functools.lru_cache(maxsize=1)
+def _libraries() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple({paths[key] + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def is_stdlib(name: str) -> bool:
@@ -129,12 +133,8 @@ def _visit(closure: Closure, path: str, name: str) -> None:
         return
     closure.files[path] = name
     package = _package_of(closure.root, path)
-    if package is not None and package not in closure.packages:
+    if package is not None:
         closure.packages.add(package)
-        for file, _ in walk(package, lambda _: False, prune=True):
-            if file.endswith(".py"):
-                dotted = os.path.relpath(file, closure.root)[:-3].replace(os.sep, ".")
-                _visit(closure, file, dotted[: -len(".__init__")] if dotted.endswith(".__init__") else dotted)
     tree = parse(path)
     if tree is None:
         return
@@ -157,26 +157,33 @@ def _package_of(root: str, path: str) -> str | None:
 
 def _imports(tree: ast.Module, name: str, is_package: bool) -> Iterator[tuple[str, list[str], bool]]:
     """Each import as (module, names taken from it, whether it is executed when the module is imported)."""
-    inside = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or _never_executed(function)
-        for node in ast.walk(function)
-    }
-    for node in ast.walk(tree):
-        executed = id(node) not in inside
+    waiting: list[tuple[ast.AST, bool]] = [(tree, True)]
+    while waiting:
+        node, executed = waiting.pop()
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, [], executed
         elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            if node.level:
-                parts = name.split(".")
-                keep = len(parts) - node.level + (1 if is_package else 0)
-                if keep <= 0:
-                    continue
-                module = ".".join([*parts[:keep], *([module] if module else [])])
-            yield module, [alias.name for alias in node.names], executed
+            module = _absolute(node, name, is_package)
+            if module:
+                yield module, [alias.name for alias in node.names], executed
+        elif not isinstance(node, ast.expr):  # imports are statements: expressions need not be looked into
+            inside = executed and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            children = list(ast.iter_child_nodes(node))
+            if _never_executed(node):
+                body = set(map(id, node.body))  # type: ignore[attr-defined]
+                waiting += [(child, inside and id(child) not in body) for child in reversed(children)]
+            else:
+                waiting += [(child, inside) for child in reversed(children)]
+
+
+def _absolute(node: ast.ImportFrom, name: str, is_package: bool) -> str:
+    """The module that a `from` names, relative ones resolved; "" when it leads out of the package."""
+    if not node.level:
+        return node.module or ""
+    parts = name.split(".")
+    keep = len(parts) - node.level + (1 if is_package else 0)
+    return ".".join([*parts[:keep], *([node.module] if node.module else [])]) if keep > 0 else ""
 
 
 def _never_executed(node: ast.AST) -> bool:
@@ -190,8 +197,6 @@ def _never_executed(node: ast.AST) -> bool:
 
 def _is_outside(closure: Closure, module: str, names: list[str]) -> bool:
     """Visit the local files that an import leads to; true when it leads elsewhere and not to Python's own."""
-    if not module:
-        return False
     found = _follow(closure, module)
     for name in names:
         # `from helpers import tools` may name a module as well as an attribute.

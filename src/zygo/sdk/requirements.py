@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from dataclasses import dataclass
 
 from zygo.errors import InvalidError
@@ -59,39 +58,3 @@ def read(call: str, path: str, _seen: tuple[str, ...] = ()) -> Requirements:
         lines += nested.content.splitlines()
         watch += nested.watch
     return Requirements("\n".join(lines) + "\n", tuple(watch))
-
-
-def packages(call: str, content: str) -> tuple[list[str], dict[str, object]]:
-    """The packages of a requirements text and what its option lines say, as arguments of a pip_install step.
-
-    Raises InvalidError for lines that only mean something in a file (hashes and the like).
-    """
-    names: list[str] = []
-    options: dict[str, object] = {}
-    extra: list[str] = []
-    for line in content.replace("\\\n", " ").splitlines():
-        text = re.sub(r"(^|\s)#.*$", "", line).strip()
-        if not text:
-            continue
-        if not text.startswith("-"):
-            if " --" in text:
-                raise InvalidError(
-                    f"{call}: {text!r} has options of its own. Use image.pip_install_from_requirements(...)."
-                )
-            names.append(text)
-            continue
-        name, _, value = text.replace("=", " ", 1).partition(" ")
-        value = value.strip()
-        if name == "--pre":
-            options["pre"] = True
-        elif name in ("-i", "--index-url"):
-            options["index_url"] = value
-        elif name == "--extra-index-url":
-            options["extra_index_url"] = value
-        elif name in ("-f", "--find-links"):
-            options["find_links"] = value
-        else:
-            extra += shlex.split(text)
-    if extra:
-        options["extra_options"] = shlex.join(extra)
-    return names, options
