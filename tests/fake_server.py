@@ -78,11 +78,17 @@ class Fake:
     async def _events(self, identifier: str, events: asyncio.Queue[dict[str, Any] | None]) -> AsyncIterator[str]:
         try:
             yield json.dumps({"type": "session", "id": identifier}) + "\n"
-            while (event := await events.get()) is not None:
+            while (event := await self._next(events)) is not None:
                 yield json.dumps(event) + "\n"
         finally:
             self.sessions.pop(identifier, None)
             self.note("closed", id=identifier)
+
+    async def _next(self, events: asyncio.Queue[dict[str, Any] | None]) -> dict[str, Any] | None:
+        try:
+            return await asyncio.wait_for(events.get(), 5.0)
+        except TimeoutError:
+            return {"type": "ping"}
 
     async def hold(self, request: Request) -> Response:
         self.note(request.url.path.rpartition("/")[2])
@@ -152,7 +158,7 @@ def published(app: dict[str, Any], number: int) -> dict[str, Any]:
     functions = []
     for function in app["functions"]:
         web = function["web"] or {}
-        values = {"method": web.get("method", "GET"), "sample": web.get("sample", "")}
+        values = {"method": web.get("method", "GET"), "sample": "?x=1"}
         functions.append({"name": function["name"], "url": f"http://127.0.0.1:9/{function['name']}", **values})
     return {"type": "published", "revision": f"r-{number}", "seconds": {"load": 0.02}, "functions": functions}
 

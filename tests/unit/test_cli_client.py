@@ -212,7 +212,7 @@ def test_nothing_behind_the_socket_is_a_connection_error(tmp_path: Path) -> None
         async with Client(tmp_path / "control.sock") as client:
             await client.status()
 
-    with pytest.raises(errors.ConnectionError, match=r"no server answers at .*control\.sock"):
+    with pytest.raises(errors.ConnectionError, match=r"No server answers at .*control\.sock"):
         run(body())
 
 

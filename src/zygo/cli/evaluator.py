@@ -33,6 +33,7 @@ import sysconfig
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from zygo import alias, errors, loader, model
@@ -48,11 +49,12 @@ def main(fd: int) -> None:
     gc.freeze()
     control = _Control(socket.socket(fileno=fd))
     preloaded: list[str] = []
-    while (request := control.receive(None)) is not None:
-        if request["op"] == "evaluate":
-            _evaluate(control, request, preloaded)
-        elif request["op"] == "preload":
-            preloaded += _preload(request["modules"])
+    with suppress(ConnectionError):  # the command is gone, perhaps before it took its answer
+        while (request := control.receive(None)) is not None:
+            if request["op"] == "evaluate":
+                _evaluate(control, request, preloaded)
+            elif request["op"] == "preload":
+                preloaded += _preload(request["modules"])
 
 
 class _Control:
@@ -185,7 +187,10 @@ def _answer(request: dict[str, Any], preloaded: list[str]) -> dict[str, Any]:
     _unshadow(preloaded, os.path.dirname(os.path.abspath(ref.path)) if ref.path else os.getcwd())
     importlib.invalidate_caches()
     try:
-        return {"evaluated": model.encode(loader.evaluate(ref, default_name=request["name"]))}
+        evaluated = loader.evaluate(ref)
+        if request["name"]:
+            evaluated = replace(evaluated, app=replace(evaluated.app, name=request["name"]))
+        return {"evaluated": model.encode(evaluated)}
     except errors.Error as error:
         return {"error": errors.to_json(error)}
     except SystemExit as error:
@@ -202,9 +207,10 @@ def _answer(request: dict[str, Any], preloaded: list[str]) -> dict[str, Any]:
 def _unshadow(preloaded: list[str], folder: str) -> None:
     """Forget preloaded modules that the user's folder has too: there, as in any Python, the folder wins."""
     for name in preloaded:
-        base = os.path.join(folder, name)
+        top = name.partition(".")[0]
+        base = os.path.join(folder, top)
         if os.path.exists(base + ".py") or os.path.exists(os.path.join(base, "__init__.py")):
-            for key in [key for key in sys.modules if key == name or key.startswith(name + ".")]:
+            for key in [key for key in sys.modules if key == top or key.startswith(top + ".")]:
                 del sys.modules[key]
 
 

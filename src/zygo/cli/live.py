@@ -15,7 +15,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from zygo import errors
+from zygo import errors, loader
 from zygo.cli.reload import EvaluationCancelledError, WarmLoader
 from zygo.cli.sources import Digests, Upload, collect
 from zygo.cli.watch import Watcher
@@ -96,7 +96,7 @@ class Live:
             except EvaluationCancelledError:
                 continue
             except errors.Error as error:
-                self._arm((*self._roots, *_fallback(self._ref, error)))
+                self._arm((*self._roots, *loader.watch_roots(self._ref), *_fallback(self._ref, error)))
                 if await self._changes_soon():
                     continue
                 raise

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
@@ -62,6 +64,18 @@ class Output:
             # A terminal of another encoding shows a question mark instead of ending the command.
             with contextlib.suppress(AttributeError, ValueError):
                 stream.reconfigure(errors="replace")  # type: ignore[attr-defined]
+
+    def watch_reader(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Notice at once when stdout is a pipe whose reader ends, and not with the next line, which may never come."""
+        with contextlib.suppress(OSError, ValueError):
+            fd = self._stdout.fileno()
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                # The write end of a pipe is never readable: this only fires for its error state.
+                loop.add_reader(fd, self._reader_ended, loop, fd)
+
+    def _reader_ended(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
+        loop.remove_reader(fd)
+        self._break()
 
     def line(self, text: str = "", style: str = "") -> None:
         """One statement."""

@@ -73,8 +73,9 @@ class _Serve:
         """`_serve` until it ends, the time is up, or someone wants it to end."""
         self._live = Live(self._ref, self._options.name, reload=self._options.reload)
         self._stop = asyncio.Event()
-        self._output.on_broken = self._stop.set
         loop = asyncio.get_running_loop()
+        self._output.on_broken = self._stop.set
+        self._output.watch_reader(loop)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._signalled)
         serving = asyncio.create_task(self._serve(), name="serve")
@@ -200,7 +201,7 @@ class _Serve:
                 self._output.warning(str(event.get("text", "")))
             elif kind == "ended":
                 if event.get("code") == "replaced":
-                    raise errors.ConnectionError("the server was replaced by another version")
+                    raise errors.ConnectionError("The server was replaced by another version")
                 self._output.error(f"The app was ended: {event.get('reason', 'the server says no reason')}")
                 return 1
         raise errors.ConnectionError("The server went away")

@@ -51,7 +51,7 @@ def error_of(status: int, body: bytes) -> errors.Error:
         if isinstance(described, dict):
             return errors.from_json(described)
     text = body.decode("utf-8", "replace").strip()[:500]
-    return _BY_STATUS.get(status, errors.Error)(f"the server answered {status}: {text or 'no explanation'}")
+    return _BY_STATUS.get(status, errors.Error)(f"The server answered {status}: {text or 'no explanation'}")
 
 
 class Client:
@@ -117,7 +117,7 @@ class Client:
                     yield Session(str(first["id"]), lines)
                     return
                 break
-            raise errors.ConnectionError("the server did not open a session")
+            raise errors.ConnectionError("The server did not open a session")
 
     @contextlib.asynccontextmanager
     async def publish(self, session: str, app: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -195,11 +195,11 @@ class Client:
         try:
             yield
         except httpx.ConnectError as error:
-            raise errors.ConnectionError(f"no server answers at {self.socket}") from error
+            raise errors.ConnectionError(f"No server answers at {self.socket}") from error
         except httpx.TimeoutException as error:
             raise errors.TimeoutError(f"{method} {path}: the server did not answer in time") from error
         except httpx.TransportError as error:
-            raise errors.ConnectionError("the server went away") from error
+            raise errors.ConnectionError("The server went away") from error
 
 
 class Session:
@@ -233,6 +233,6 @@ async def _records(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
             try:
                 record = json.loads(line)
             except ValueError:
-                raise errors.ConnectionError("the server went away in the middle of a message") from None
+                raise errors.ConnectionError("The server went away in the middle of a message") from None
             if isinstance(record, dict):
                 yield record
