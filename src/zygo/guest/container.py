@@ -85,7 +85,7 @@ def _identify(message: dict[str, Any]) -> None:
     # The random module, uuid and ssl reseed themselves after a fork; numpy's global generator does not.
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
-        numpy_random.seed()  # type: ignore[attr-defined]
+        numpy_random.seed()
 
 
 def _application(zygote: RevisionZygote, name: str) -> Callable[..., Any]:

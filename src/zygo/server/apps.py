@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
@@ -205,7 +204,7 @@ class Apps:
         for function in gone:
             function.admission.fail(NotFoundError(f"The function {function.name!r} is not part of the app any more."))
             if function.port is not None:
-                await self._gateway.remove_listener(function.port)
+                self._gateway.remove_listener(function.port)
 
     async def _give_address(self, function: LiveFunction) -> None:
         settings = self._settings
@@ -220,7 +219,7 @@ class Apps:
     async def _own_port(self, hostname: str) -> int:
         for port in self._book.candidates(hostname):
             try:
-                await self._gateway.add_listener("127.0.0.1", port)
+                await self._gateway.add_listener(port)
             except OSError:
                 continue
             self._book.remember(hostname, port)
@@ -325,7 +324,7 @@ class Apps:
             for function in functions:
                 function.admission.fail(gone, lasting=True)
                 if function.port is not None:
-                    await self._gateway.remove_listener(function.port)
+                    self._gateway.remove_listener(function.port)
             for task in list(app.retiring):
                 task.cancel()
             if app.retiring:

@@ -24,7 +24,8 @@ def open_server_log(directory: Path, max_bytes: int, *, foreground: bool) -> Pat
     root = logging.getLogger()
     root.handlers = handlers
     root.setLevel(logging.INFO)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "uvicorn", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     return path
 
 

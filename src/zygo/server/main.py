@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -26,6 +27,7 @@ import uvicorn
 import uvloop
 
 from zygo.builder.build import Builder
+from zygo.builder.uv import find_uv
 from zygo.engine import machine as machines
 from zygo.engine.images import guest_package
 from zygo.engine.local import LocalEngine
@@ -44,7 +46,6 @@ from zygo.version import fingerprint, version
 log = logging.getLogger("zygo.server")
 
 IDLE_CHECK_SECONDS = 5.0
-PORTS_TO_TRY = 50
 
 
 class Server:
@@ -104,8 +105,10 @@ class Server:
         stack.callback(self.scheduler.close)
         self.sources = SourceStore(settings.data_dir, link=engine.sandboxed, is_root=self.machine.is_root)
         await asyncio.to_thread(self.sources.sweep, time.time())
-        builder = Builder(settings)
-        self.gateway = Gateway(max_body_bytes=settings.max_body_bytes)
+        builder = Builder(settings, uv=find_uv())
+        await builder.sweep()
+        stack.push_async_callback(builder.close)
+        self.gateway = Gateway(max_body=settings.max_body_bytes)
         stack.push_async_callback(self.gateway.close)
         book = PortBook(settings.data_dir / "ports.json")
         self.gateway_port = await self._listen(book)
@@ -116,22 +119,20 @@ class Server:
         await self._api_started()
 
     async def _listen(self, book: PortBook) -> int:
-        wanted = self.settings.port
-        remembered = [p for p in book.candidates("gateway")[:1] if book.has("gateway")]
-        following = [p for p in range(wanted, min(wanted + PORTS_TO_TRY, 65536))] if wanted else [0]
-        tried = [wanted, *(p for p in remembered if p != wanted), *following[1:]]
-        for port in tried:
+        """The wanted port, else the one that was taken instead last time, else the next free one, which is remembered."""
+        host, wanted = self.settings.host, self.settings.port
+        for port in [wanted, *book.candidates("gateway")[: book.has("gateway")]] if wanted else []:
             try:
-                got: int = await self.gateway.start(self.settings.host, port)
+                return await self.gateway.add_listener(port, host=host)
             except OSError as error:
-                log.info("port %d: %s", port, error)
-                continue
-            if wanted and got != wanted:
-                book.remember("gateway", got)
-            return got
-        raise ExecutionError(
-            f"No free port between {wanted} and {tried[-1]} on {self.settings.host}. Set ZYGO_PORT to one that is free."
-        )
+                if error.errno != errno.EADDRINUSE:
+                    raise ExecutionError(
+                        f"The gateway cannot listen on {host}:{port}: {error.strerror or error}."
+                    ) from None
+        got = await self.gateway.start(host, wanted)
+        if wanted:
+            book.remember("gateway", got)
+        return got
 
     def _serve_api(self) -> contextlib.AbstractAsyncContextManager[None]:
         path = self.settings.control_socket
@@ -178,8 +179,7 @@ class Server:
             "pid": os.getpid(),
             "on_demand": self.on_demand,
             "started_at": self.started_at,
-            "python": sys.executable,
-            "stale": "" if os.path.exists(sys.executable) else f"its environment {sys.prefix} is gone",
+            "prefix": sys.prefix,
             "data_dir": str(self.settings.data_dir),
             "gateway": {
                 "host": self.settings.host,
