@@ -61,6 +61,7 @@ class Bench:
         self._uv.write_text(WRAPPER)
         self._uv.chmod(0o755)
         self.pids = folder / "pids"
+        monkeypatch.setenv("UV_HTTP_RETRIES", "0")
         monkeypatch.setenv("UV_TEST_CALLS", str(self._calls))
         monkeypatch.setenv("UV_TEST_PIDS", str(self.pids))
         monkeypatch.setenv("UV_TEST_REAL", str(find_uv()))
@@ -394,7 +395,7 @@ def test_a_python_that_is_not_here(bench: Bench, monkeypatch: pytest.MonkeyPatch
     missing = sorted(set(interpreters.SUPPORTED) - set(interpreters.available()))
     if not missing:
         pytest.skip("this machine has every supported Python")
-    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
 
     async def main() -> None:
         with pytest.raises(ImageBuildError) as caught:
