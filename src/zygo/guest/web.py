@@ -65,7 +65,7 @@ class App:
                 f"The asgi_app factory {self.function.name!r} returned {type(made).__name__}, which is not an ASGI application. "
                 f"Return the application object, for example `return FastAPI()`."
             )
-        return made
+        return made  # type: ignore[no-any-return]
 
     def _fastapi(self) -> Asgi:
         from fastapi import FastAPI
@@ -85,7 +85,7 @@ class App:
         app.add_api_route(web.path, self.function.raw, methods=[web.method.upper()], name=self.function.name)
         if self.debug:
             app.add_exception_handler(Exception, _show_traceback)
-        return app  # type: ignore[no-any-return]
+        return app
 
     def _note_fallback(self) -> None:
         import fastapi
