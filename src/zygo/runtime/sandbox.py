@@ -80,7 +80,7 @@ def bubblewrap_command(plan: SandboxPlan, bwrap: str, command: Sequence[str], *,
         args += ["--setenv", name, value]
     args += _system_directories()
     args += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/root", "--dir", "/run"]
-    args += ["--dir", "/var", "--symlink", "/tmp", "/var/tmp", "--dir", "/.zygo/newroot"]
+    args += ["--dir", "/var", "--symlink", "../tmp", "/var/tmp", "--dir", "/.zygo/newroot"]
     args += ["--ro-bind", shown[-2], "/etc"]
     for name in _ETC_FROM_HOST:
         if (plan.etc / name).is_dir():

@@ -158,7 +158,7 @@ async def _start(place: Place, client: Client) -> None:
     if isinstance(error, errors.AlreadyExistsError):
         # Another command won the race, and its server may need a moment to listen; or a server lives whose socket
         # is gone, which nobody can reach any more.
-        if await _answers(client, START_SECONDS if place.socket.exists() else 3.0):
+        if await _answers(client, START_SECONDS if place.socket.exists() else 15.0):
             return
         pid = _owner(place)
         if pid is not None:

@@ -31,7 +31,7 @@ from zygo.builder.uv import find_uv
 from zygo.engine import machine as machines
 from zygo.engine.images import guest_package
 from zygo.engine.local import LocalEngine
-from zygo.errors import Error, ExecutionError
+from zygo.errors import AlreadyExistsError, Error, ExecutionError
 from zygo.gateway.proxy import Gateway
 from zygo.scheduler.loop import Scheduler
 from zygo.server.api import build_api
@@ -235,15 +235,15 @@ def _name_of(data: Path) -> str:
 
 
 def take_lock(data: Path) -> int:
-    """The descriptor of the lock on the data directory, held until the process ends. Raises ExecutionError when another
-    server has it."""
+    """The descriptor of the lock on the data directory, held until the process ends. Raises AlreadyExistsError when
+    another server has it."""
     fd = os.open(data / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(fd)
-        raise ExecutionError(
+        raise AlreadyExistsError(
             f"Another zygo server (pid {owner}) uses {data}. `zygo server status` shows it; set ZYGO_DATA_DIR for a second one."
         ) from None
     os.ftruncate(fd, 0)
