@@ -32,14 +32,27 @@ import sys
 import sysconfig
 import tempfile
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from zygo import alias, errors, loader, model
 
-_LENGTH = struct.Struct("!Q")
+_LENGTHS = struct.Struct("!QQ")
+"""Of a child's two messages: the answer, and the names of what it had to import from zygo and the standard library."""
+
 _PR_SET_PDEATHSIG = 1
+
+
+def _folders(*paths: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(os.path.join(path, "") for path in paths if path))
+
+
+_STANDARD = _folders(sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
+_PACKAGES = _folders(
+    *(sysconfig.get_path(key) for key in ("purelib", "platlib")), *site.getsitepackages(), site.getusersitepackages()
+)
 
 
 def main(fd: int) -> None:
@@ -91,8 +104,12 @@ def _evaluate(control: _Control, request: dict[str, Any], preloaded: list[str]) 
         with suppress(OSError):
             os.setpgid(pid, pid)  # both sides do it, so that it is done whoever comes first
         os.close(write_end)
+        common: list[str] = []
         try:
-            answer, cancelled = _collect(control, read_end, float(request["seconds"]))
+            messages, cancelled = _collect(control, read_end, float(request["seconds"]))
+            if messages is not None:
+                control.send(messages[0])  # before the child is reaped: it is what is waited for
+                common = json.loads(messages[1])
         finally:
             os.close(read_end)
             with suppress(ProcessLookupError, PermissionError):
@@ -100,15 +117,14 @@ def _evaluate(control: _Control, request: dict[str, Any], preloaded: list[str]) 
             _, status = os.waitpid(pid, 0)
         if cancelled:
             control.send({"cancelled": True})
-        elif answer is not None:
-            control.send(answer)
-        else:
+        elif messages is None:
             stack.seek(0)
             control.send({"error": _lost(request, status, stack.read().decode("utf-8", "replace"))})
+        _preload(common)
 
 
-def _collect(control: _Control, read_end: int, seconds: float) -> tuple[bytes | None, bool]:
-    """The child's answer, None when it ended or ran out of time without one; and whether it was to be cancelled."""
+def _collect(control: _Control, read_end: int, seconds: float) -> tuple[tuple[bytes, bytes] | None, bool]:
+    """The child's messages, None when it ended or ran out of time without; and whether it was to be cancelled."""
     deadline = time.monotonic() + seconds
     poll = select.poll()
     poll.register(read_end, select.POLLIN)
@@ -126,10 +142,11 @@ def _collect(control: _Control, read_end: int, seconds: float) -> tuple[bytes | 
             chunk = os.read(read_end, 1 << 16)
             received += chunk
             # By length and not by the end of the pipe: a process that the user's module forked may hold it open.
-            if len(received) >= _LENGTH.size:
-                (length,) = _LENGTH.unpack_from(received)
-                if len(received) >= _LENGTH.size + length:
-                    return received[_LENGTH.size : _LENGTH.size + length], False
+            if len(received) >= _LENGTHS.size:
+                one, two = _LENGTHS.unpack_from(received)
+                if len(received) >= _LENGTHS.size + one + two:
+                    rest = received[_LENGTHS.size :]
+                    return (rest[:one], rest[one : one + two]), False
             if not chunk:
                 return None, False
     return None, False
@@ -167,12 +184,13 @@ def _child(request: dict[str, Any], preloaded: list[str], write_end: int, stack:
             os._exit(1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         faulthandler.dump_traceback_later(max(0.1, float(request["seconds"]) - 0.2), file=stack)
-        answer = _answer(request, preloaded)
+        before = frozenset(sys.modules)
+        answer = json.dumps(_answer(request, preloaded)).encode()
+        common = json.dumps(_common(before)).encode()
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
                 stream.flush()
-        data = json.dumps(answer).encode()
-        view = memoryview(_LENGTH.pack(len(data)) + data)
+        view = memoryview(_LENGTHS.pack(len(answer), len(common)) + answer + common)
         while view:
             view = view[os.write(write_end, view) :]
     finally:
@@ -200,8 +218,30 @@ def _answer(request: dict[str, Any], preloaded: list[str]) -> dict[str, Any]:
         )
         return {"error": errors.to_json(errors.UserCodeError(text))}
     except BaseException as error:
-        failure = errors.InternalFailure(f"evaluating {what} failed: {type(error).__name__}: {error}")
-        return {"error": errors.to_json(failure)}
+        return {"error": errors.to_json(_unexpected(what, error))}
+
+
+def _unexpected(what: str, error: BaseException) -> errors.Error:
+    """KeyboardInterrupt and its kind come from the user's file; an exception without a frame there is our fault."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    users = [frame for frame in frames if not frame.filename.startswith((ours, "<frozen importlib"))]
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    if not users:
+        return errors.InternalFailure(f"Evaluating {what} failed. {text}\n{''.join(traceback.format_list(frames))}")
+    shown = ["Traceback (most recent call last):\n", *traceback.format_list(users), text]
+    return errors.UserCodeError(f"{what}: {text}", "".join(shown), users[-1].filename, users[-1].lineno)
+
+
+def _common(before: frozenset[str]) -> list[str]:
+    """What this child imported that belongs to zygo or to Python itself, and so is the same for every child."""
+    found = []
+    for name, module in list(sys.modules.items()):
+        if name not in before and (origin := getattr(getattr(module, "__spec__", None), "origin", None)):
+            standard = origin in ("built-in", "frozen") or (origin.startswith(_STANDARD) and "-packages" not in origin)
+            if standard or name.startswith("zygo."):
+                found.append(name)
+    return found
 
 
 def _unshadow(preloaded: list[str], folder: str) -> None:
@@ -216,6 +256,8 @@ def _unshadow(preloaded: list[str], folder: str) -> None:
 
 def _preload(names: list[str]) -> list[str]:
     """Import `names`, silently and one by one; those that are installed (and not being developed) and work."""
+    if not names:
+        return []
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
@@ -229,7 +271,7 @@ def _preload(names: list[str]) -> list[str]:
         for name in names:
             # What fails here fails again where the user can see it, in their own module.
             with suppress(BaseException):
-                if name not in sys.modules and not _installed(name):
+                if name not in sys.modules and not name.startswith("zygo.") and not _installed(name):
                     continue
                 importlib.import_module(name)
                 done.append(name)
@@ -250,9 +292,9 @@ def _installed(name: str) -> bool:
     """Whether `name` is a module of an installed distribution; an editable one changes like the user's own."""
     spec = importlib.util.find_spec(name)
     origin = (spec.origin if spec else None) or ""
-    homes = [sysconfig.get_path(key) for key in ("purelib", "platlib", "stdlib", "platstdlib")]
-    homes += [*site.getsitepackages(), site.getusersitepackages()]
-    return any(origin.startswith(os.path.join(home, "")) for home in homes if home)
+    if origin in ("built-in", "frozen"):
+        return True
+    return origin.startswith(_STANDARD + _PACKAGES)
 
 
 def _die_with_parent(on: bool) -> None:

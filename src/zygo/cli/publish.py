@@ -33,13 +33,14 @@ class Publisher:
         self._output, self._verbose = output, verbose
         self._client: Client | None = None
         self._session = ""
+        self._known: set[str] = set()
         self._urls: dict[str, str] = {}
         self._sending: Upload | None = None
         self._began = 0.0
 
     def begin(self, client: Client, session: str) -> None:
         """From now on publish to this session."""
-        self._client, self._session = client, session
+        self._client, self._session, self._known = client, session, set()
 
     async def publish(self, seen: float | None = None) -> bool:
         """Publish `latest`; whether it is live now. A failure has been shown; `seen` is when the change was.
@@ -85,13 +86,14 @@ class Publisher:
             running.result()
 
     async def _send(self, client: Client, upload: Upload) -> dict[str, Any]:
-        await send(client, upload)
+        await send(client, upload, self._known)
         for _ in range(UPLOAD_ROUNDS):
             async with client.publish(self._session, model.encode(upload.app)) as events:
                 last = await self._progress(events)
             if last.get("type") != "missing":
                 return last
-            await send(client, upload, [str(item) for item in last.get("sha256", [])])
+            self._known.difference_update(str(item) for item in last.get("sha256", []))
+            await send(client, upload, self._known)
         raise errors.InternalFailure("the server keeps asking for content that it was sent")
 
     async def _progress(self, events: Any) -> dict[str, Any]:

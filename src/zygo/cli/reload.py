@@ -65,12 +65,13 @@ class WarmLoader:
         if self._process is not None and self._installed != _installed():
             await self.close()
         answer = await self._ask()
-        if answer.get("error", {}).get("crashed") and self._held:
-            # Perhaps the fault of what was held across the fork: only a process without it can tell.
-            await self.close()
-            answer = await self._ask()
         if answer.get("error", {}).get("crashed"):
+            # Perhaps the fault of what was held across the fork, or of whoever killed the warm process: only a new
+            # one that holds nothing can tell.
+            again = bool(self._held) or self._process is None
             await self.close()
+            if again:
+                answer = await self._ask()
         if "evaluated" in answer:
             return model.decode(Evaluated, answer["evaluated"])
         if answer.get("cancelled"):
@@ -118,6 +119,7 @@ class WarmLoader:
                 raise
             line = b""
         if not line:
+            await self.close()
             died = errors.UserCodeError("the process in which the file is loaded died.")
             return {"error": {**errors.to_json(died), "crashed": True}}
         return dict(json.loads(line))

@@ -13,8 +13,6 @@ from zygo import errors
 from zygo.model import SourceFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from zygo.loader import Evaluated
     from zygo.model import AppSpec
     from zygo.sdk.client import Client
@@ -85,18 +83,28 @@ def collect(evaluated: Evaluated, digests: Digests) -> Upload:
     return Upload(replace(evaluated.app, files=tuple(files)), content)
 
 
-async def send(client: Client, upload: Upload, missing: Iterable[str] | None = None) -> None:
-    """Give the server what it lacks of `upload`: the named hashes, or else those that it says it is missing.
+DIRECT_FILES = 8
+DIRECT_BYTES = 256 * 1024
+"""So little is sent without asking first: a save is one file, and the question would cost more than the answer."""
+
+
+async def send(client: Client, upload: Upload, known: set[str]) -> None:
+    """Give the server what it lacks of `upload`; `known` is what it has for sure, and grows.
 
     Raises LoadError when a file has changed since it was listed.
     """
-    if missing is None:
-        missing = await client.missing_blobs(upload.content)
+    unknown = {sha256: path for sha256, path in upload.content.items() if sha256 not in known}
+    sizes = {file.sha256: file.size for file in upload.app.files}
+    total = sum(sizes.get(sha256, DIRECT_BYTES) for sha256 in unknown)
+    missing = list(unknown)
+    if not known or len(unknown) > DIRECT_FILES or total > DIRECT_BYTES:
+        missing = await client.missing_blobs(unknown) if unknown else []
     for sha256 in missing:
         path = upload.content.get(sha256)
         if path is None:
             raise errors.InternalFailure(f"the server asks for content {sha256[:12]} that the app does not have")
         await client.put_blob(sha256, await asyncio.to_thread(_read, path, sha256))
+    known.update(unknown)
 
 
 def _read(path: str, sha256: str) -> bytes:
