@@ -107,6 +107,7 @@ class LocalRevision:
         self._zygote: RevisionZygote | None = None
         self._host: ImageHost | None = None
         self._uplink: network.Uplink | None = None
+        self._group: Group | None = None
         self._lock = asyncio.Lock()
         self._import_in = "zygote"
         self._retired = False
@@ -126,7 +127,7 @@ class LocalRevision:
             self._host = await self.engine.hosts.acquire(self.plan, self._system_log)
             zygote = RevisionZygote(self.plan.id, lambda stream, line: self._on_log("", "", stream, line), lambda: None)
             try:
-                pid = await zygote.start(self._host.zygote, self._message())
+                pid = await self._fork(zygote, self._host)
                 await self._connect(pid)
                 report = await zygote.loaded(self.plan.startup_timeout)
             except BaseException:
@@ -142,6 +143,18 @@ class LocalRevision:
             await zygote.close()
             await self._drop()
         raise ContainerError("The revision's zygote could not be started.")
+
+    async def _fork(self, zygote: RevisionZygote, host: ImageHost) -> int:
+        cgroups, fds = self.engine.machine.cgroups, []
+        if cgroups is not None:
+            # The user's module runs in it: half of the machine at most, like a container that sets no limit.
+            self._group = cgroups.create(self.plan.id, Limits(memory=self.engine.machine.memory_bytes // 2))
+            fds = self._group.open_tasks()
+        try:
+            return await zygote.start(host.zygote, self._message(), fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
 
     def _message(self) -> dict[str, object]:
         plan, machine = self.plan, self.engine.machine
@@ -196,6 +209,9 @@ class LocalRevision:
         if self._uplink is not None:
             uplink, self._uplink = self._uplink, None
             await uplink.close()
+        if self._group is not None:
+            group, self._group = self._group, None
+            remove_group(group)
         if self._host is not None:
             host, self._host = self._host, None
             await self.engine.hosts.release(host)
@@ -295,18 +311,26 @@ class LocalContainer:
         self._listener.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.socket_path)
-        self._remove_group(20)
+        if self._group is not None:
+            remove_group(self._group, self._finished)
+        else:
+            self._finished()
         if self.over_memory and not self._stopping:
             self._on_log(self.function, self.id, "system", f"The container was killed: {self.reason()}.")
 
-    def _remove_group(self, tries: int) -> None:
-        # The kernel counts the processes of a dying pid namespace in the group for some milliseconds more.
-        if self._group is not None and not self._group.remove() and tries > 0:
-            asyncio.get_running_loop().call_later(0.05, self._remove_group, tries - 1)
-            return
+    def _finished(self) -> None:
         self.engine.containers.discard(self)
         if not self.exited.done():
             self.exited.set_result(self.process.exited.result())
+
+
+def remove_group(group: Group, done: Callable[[], None] = lambda: None, tries: int = 20) -> None:
+    """Remove a cgroup whose processes were killed. The kernel counts those of a dying pid namespace for some
+    milliseconds more, so it is tried again for a second at most; the next server's start sweeps what is left."""
+    if group.remove() or tries <= 0:
+        done()
+        return
+    asyncio.get_running_loop().call_later(0.05, remove_group, group, done, tries - 1)
 
 
 def memory_limit(spec: FunctionSpec, machine: Machine) -> int:

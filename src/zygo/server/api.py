@@ -13,11 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from zygo.errors import Error, InvalidError
+from zygo.errors import Error, InvalidError, to_json
 from zygo.model import AppSpec, decode
 from zygo.server.logs import tail
 
 if TYPE_CHECKING:
+
     from zygo.server.main import Server
 
 log = logging.getLogger("zygo.api")
@@ -41,15 +42,9 @@ def build_api(server: Server) -> Starlette:
     return Starlette(routes=routes, exception_handlers={Error: _error_response, Exception: _error_response})
 
 
-def describe_error(error: Exception) -> dict[str, Any]:
-    """An error as the client rebuilds it: its class's name, its message, and what else it carries."""
-    detail = {key: value for key, value in vars(error).items() if isinstance(value, (str, int)) and value}
-    return {"kind": type(error).__name__, "message": str(error), **detail}
-
-
 async def _error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, Error):
-        return JSONResponse({"error": describe_error(error)}, status_code=error.http_status)
+        return JSONResponse({"error": to_json(error)}, status_code=error.http_status)
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     body = {"kind": "InternalFailure", "message": f"{type(error).__name__}: {error}; see `zygo server logs`"}
     return JSONResponse({"error": body}, status_code=500)
@@ -89,14 +84,7 @@ class _Api:
         app, file = str(body.get("app") or ""), str(body.get("file") or "")
         session = await self._server.apps.open(app, file, force=bool(body.get("force")))
 
-        async def lines() -> AsyncIterator[bytes]:
-            try:
-                async for event in session.events():
-                    yield json.dumps(event).encode() + b"\n"
-            finally:
-                session.end("its command is gone")
-
-        return StreamingResponse(lines(), media_type=NDJSON)
+        return _SessionResponse(session)
 
     async def hold(self, request: Request) -> Response:
         self._server.apps.by_session(request.path_params["id"]).hold()
@@ -124,6 +112,24 @@ class _Api:
     async def put_blob(self, request: Request) -> Response:
         await self._server.sources.put(request.path_params["sha256"], request.stream())
         return JSONResponse({})
+
+
+class _SessionResponse(StreamingResponse):
+    """A session's events. However this ends, even before its first byte, the session ends with it."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(self._lines(), media_type=NDJSON)
+        self._session = session
+
+    async def _lines(self) -> AsyncIterator[bytes]:
+        async for event in self._session.events():
+            yield json.dumps(event).encode() + b"\n"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._session.end("its command is gone")
 
 
 async def _stream(

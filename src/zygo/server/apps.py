@@ -189,6 +189,7 @@ class Apps:
         admission = Admission(
             max_waiting=settings.max_waiting, clock=asyncio.get_running_loop(), on_wait=self.scheduler.poke
         )
+        admission.on_change.append(self.scheduler.poke)
         return LiveFunction(spec.name, label, hostname, admission)
 
     async def publish(self, app: LiveApp, generation: Generation) -> None:
@@ -276,6 +277,8 @@ class Apps:
         for name, pool in generation.pools.items():
             generation.traffic[name].activate()
             self.scheduler.add(pool, pool.spec.policy)
+            if any(name in other.pools and other.pools[name].ready for other in old):
+                pool.start_one()  # it was warm: whoever saves is about to look
         for other in old:
             self._retire(app, other)
 

@@ -41,7 +41,8 @@ class FunctionTraffic:
 
     def waiting(self) -> int:
         """See Traffic.waiting."""
-        return self.admission.waiting if self.active else 0
+        # While they are held for new code, no container of the old one must be started for them.
+        return self.admission.waiting if self.active and not self.admission.held else 0
 
     def in_flight(self, container: str) -> int:
         """See Traffic.in_flight."""
