@@ -18,8 +18,10 @@ from zygo.model import AppSpec, decode
 from zygo.server.logs import tail
 
 if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
     from zygo.server.main import Server
+    from zygo.server.sessions import Session
 
 log = logging.getLogger("zygo.api")
 NDJSON = "application/x-ndjson"
