@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from zygo.sdk.patterns import FilePatternMatcher
     from zygo.sdk.secret import Secret
 
-__version__ = "0.1.0"
+    __version__: str
 
 __all__ = [
     "App",
@@ -71,6 +71,10 @@ def __getattr__(name: str) -> Any:
     elif name in ("Error", "exception"):
         errors = importlib.import_module("zygo.errors")
         value = errors.Error if name == "Error" else errors
+    elif name == "__version__":
+        from zygo.version import version
+
+        value = version()
     elif name == "Stub":
         raise AttributeError("zygo.Stub does not exist: it is called App. Write zygo.App('name').")
     elif name.startswith("_"):

@@ -157,7 +157,7 @@ class App:
         """
         given = {
             **{k: v for k, v in locals().items() if k not in ("self", "positional", "renamed") and v is not None},
-            **renamed,
+            **{k: v for k, v in renamed.items() if v is not None},
             "timeout": timeout,
         }
         if positional:

@@ -74,7 +74,10 @@ def definition(obj: Any, *fallback: str) -> Definition:
     """The definition of a function or class; `fallback` are decorators to show when its source cannot be read."""
     node = _find(obj)
     if node is not None:
-        return _from_node(node)
+        found = _from_node(node)
+        # Without any of ours in the source it was decorated by a call, `app.function()(f)`: show what that amounts to.
+        decorated = any(tail(d) in _OURS for d in found.decorators)
+        return found if decorated else replace(found, decorators=(*fallback, *found.decorators))
     name = getattr(obj, "__name__", "f")
     if isinstance(obj, type):
         return Definition(name, fallback, keyword="class")

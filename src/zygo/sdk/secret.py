@@ -147,7 +147,7 @@ def _read_dotenv(path: str) -> ResolvedSecret:
 
 _ASSIGNMENT = re.compile(
     r"""^[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)[ \t]*
-        (?:=[ \t]*(?P<value>'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^\r\n]*?))?[ \t]*(?:(?<=\s)\#[^\r\n]*|\#[^\r\n]*)?$""",
+        (?:=[ \t]*(?P<value>'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^\r\n]*?))?[ \t]*(?:(?<=\s)\#[^\r\n]*)?$""",
     re.MULTILINE | re.VERBOSE | re.DOTALL,
 )
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "'": "'", "$": "$"}

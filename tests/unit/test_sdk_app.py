@@ -1,0 +1,307 @@
+"""App and app.function: what the parameters mean, and what is refused with which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import zygo
+from zygo.errors import InvalidError, UnsupportedError
+from zygo.model import FunctionSpec, Resources, ScalePolicy
+from zygo.sdk import app as registry
+
+app = zygo.App("photos")
+
+
+def resize(width: int = 1) -> int:
+    return width * 2
+
+
+def spec_of(**parameters: Any) -> FunctionSpec:
+    return zygo.App("photos").function(**parameters)(resize).spec()
+
+
+def refusal_of(**parameters: Any) -> str:
+    with pytest.raises(InvalidError) as caught:
+        zygo.App("photos").function(**parameters)(resize)
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_reference() -> None:
+    spec = spec_of()
+    assert spec.policy == ScalePolicy(0, None, 0, 60.0, 1, 1)
+    assert spec.resources == Resources()
+    assert (spec.timeout, spec.startup_timeout, spec.block_network) == (300.0, None, False)
+    assert (spec.name, spec.qualname, spec.module, spec.web) == ("resize", "resize", __name__, None)
+
+
+def test_every_working_parameter_reaches_the_record() -> None:
+    spec = spec_of(
+        name="shrink",
+        min_containers=1,
+        max_containers=4,
+        buffer_containers=2,
+        scaledown_window=5,
+        timeout=10,
+        startup_timeout=20,
+        block_network=True,
+        cpu=(0.5, 2),
+        memory=(128, 512),
+        gpu=["H100", "A100:2"],
+        env={"A": "1", "B": None},
+        image=zygo.Image.debian_slim("3.12").pip_install("numpy"),
+    )
+    assert spec.name == "shrink"
+    assert spec.policy == ScalePolicy(1, 4, 2, 5.0, 1, 1)
+    assert (spec.timeout, spec.startup_timeout, spec.block_network) == (10.0, 20.0, True)
+    assert spec.resources == Resources(0.5, 2.0, 128, 512, "H100,A100:2")
+    assert spec.env == {"A": "1"}
+    assert spec.image.python_version == "3.12"
+
+
+def test_a_plain_number_is_a_request_without_a_limit() -> None:
+    assert spec_of(cpu=2, memory=256).resources == Resources(cpu_request=2.0, memory_request=256)
+
+
+def test_later_secrets_win_and_env_wins_over_all() -> None:
+    first, second = zygo.Secret.from_dict({"A": "1", "B": "1", "C": "1"}), zygo.Secret.from_dict({"B": "2", "C": "2"})
+    spec = zygo.App(secrets=[first]).function(secrets=[second], env={"C": "3"})(resize).spec()
+    assert spec.env == {"A": "1", "B": "2", "C": "3"}
+
+
+def test_the_apps_image_is_the_default_one() -> None:
+    image = zygo.Image.debian_slim().pip_install("numpy")
+    photos = zygo.App(image=image)
+    assert photos.function()(resize).image is image
+    assert photos.image is image
+    other = zygo.Image.debian_slim()
+    assert photos.function(image=other, name="b")(resize).image is other
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "value"),
+    [
+        ("keep_warm", "min_containers", "min_containers", 2),
+        ("concurrency_limit", "max_containers", "max_containers", 3),
+        ("container_idle_timeout", "scaledown_window", "scaledown_window", 9.0),
+    ],
+)
+def test_old_names_work_and_are_told(old: str, new: str, field: str, value: Any) -> None:
+    photos = zygo.App("photos")
+    spec = photos.function(**{old: value})(resize).spec()
+    assert getattr(spec.policy, field) == value
+    assert photos.warnings() == (f"resize: {old}= is an old name; write {new}={value!r}",)
+
+
+def test_the_old_flag_keep_warm() -> None:
+    assert spec_of(keep_warm=True).policy.min_containers == 1
+
+
+def test_allow_concurrent_inputs_works_and_shows_the_decorator() -> None:
+    photos = zygo.App("photos")
+    spec = photos.function(allow_concurrent_inputs=7)(resize).spec()
+    assert (spec.policy.max_inputs, spec.policy.target_inputs) == (7, 7)
+    assert "@zygo.concurrent(max_inputs=7)" in photos.warnings()[0]
+
+
+def test_an_old_and_a_new_name_at_once() -> None:
+    assert "min_containers" in refusal_of(keep_warm=1, min_containers=2)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"gpu": "H100"},
+        {"region": "eu"},
+        {"cloud": "gcp"},
+        {"routing_region": "eu"},
+        {"nonpreemptible": True},
+        {"ephemeral_disk": 1024},
+        {"experimental_options": {"x": True}},
+    ],
+)
+def test_what_only_places_is_accepted_and_told_once_for_all_functions(given: dict[str, Any]) -> None:
+    photos = zygo.App("photos")
+    photos.function(**given)(resize)
+    photos.function(name="other", **given)(resize)
+    (text,) = photos.warnings()
+    assert text.startswith("resize, other: ")
+    assert next(iter(given)) + "=" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("schedule", "daily"),
+        ("volumes", {"/data": object()}),
+        ("retries", 3),
+        ("serialized", True),
+        ("network_file_systems", {"/data": object()}),
+        ("proxy", object()),
+        ("enable_memory_snapshot", True),
+        ("single_use_containers", True),
+        ("i6pn", True),
+        ("restrict_modal_access", True),
+        ("mounts", [object()]),
+        ("max_inputs", 1),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name_with_an_alternative(name: str, value: Any) -> None:
+    with pytest.raises(UnsupportedError, match=rf"^Function 'resize': {name}= .* not supported yet\. \w+"):
+        zygo.App("photos").function(**{name: value})(resize)
+
+
+@pytest.mark.parametrize(
+    "name", ["schedule", "retries", "volumes", "serialized", "proxy", "i6pn", "single_use_containers"]
+)
+def test_the_default_value_of_a_refused_parameter_is_fine(name: str) -> None:
+    values: tuple[Any, ...] = (None, False, 0, {})
+    for value in values:
+        spec_of(**{name: value})
+
+
+def test_an_unknown_parameter_names_the_nearest() -> None:
+    assert "Did you mean min_containers=?" in refusal_of(min_container=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "texts"),
+    [
+        (
+            {"min_containers": 5, "max_containers": 2},
+            ["'resize'", "min_containers=5 is above max_containers=2", "max_containers=5"],
+        ),
+        ({"timeout": None}, ["timeout=None", "timeout=300"]),
+        ({"timeout": 0}, ["timeout=0"]),
+        ({"timeout": -1}, ["timeout=-1"]),
+        ({"timeout": float("inf")}, ["timeout=inf"]),
+        ({"startup_timeout": 0}, ["startup_timeout=0"]),
+        ({"scaledown_window": 0}, ["scaledown_window=0"]),
+        ({"min_containers": -1}, ["min_containers=-1", "0 or more"]),
+        ({"max_containers": 0}, ["max_containers=0", "1 or more"]),
+        ({"min_containers": 1.5}, ["min_containers=1.5"]),
+        ({"buffer_containers": "2"}, ["buffer_containers='2'"]),
+        ({"cpu": 0}, ["cpu=0"]),
+        ({"cpu": (2, 1)}, ["cpu=(2, 1)", "limit below its request", "cpu=(1, 2)"]),
+        ({"memory": (1, 2, 3)}, ["memory=(1, 2, 3)"]),
+        ({"memory": "1G"}, ["memory='1G'", "MiB"]),
+        ({"gpu": 3}, ["gpu=3"]),
+        ({"block_network": "yes"}, ["block_network='yes'"]),
+        ({"image": "debian"}, ["image='debian'", "zygo.Image.debian_slim()"]),
+        ({"secrets": zygo.Secret.from_dict({})}, ["secrets=[secret]"]),
+        ({"secrets": ["KEY"]}, ["zygo.Secret.from_dict"]),
+        ({"env": ["A"]}, ["env="]),
+        ({"env": {"A-B": "1"}}, ["'A-B'"]),
+        ({"name": "a b"}, ["'a b'", "Use 'a-b'"]),
+        ({"name": "x" * 64}, ["63 characters"]),
+        ({"is_generator": True}, ["is_generator=True"]),
+    ],
+)
+def test_values_that_cannot_work_are_named_with_the_mend(given: dict[str, Any], texts: list[str]) -> None:
+    message = refusal_of(**given)
+    for text in texts:
+        assert text in message
+
+
+def test_the_value_of_an_environment_variable_is_not_shown() -> None:
+    message = refusal_of(env={"PASSWORD": 271828})
+    assert "PASSWORD" in message
+    assert "271828" not in message
+
+
+@pytest.mark.parametrize("name", ["with space", "a/b", "x" * 64, "ü"])
+def test_app_names_are_checked(name: str) -> None:
+    with pytest.raises(InvalidError, match="Use '"):
+        zygo.App(name)
+
+
+def test_app_refuses_volumes() -> None:
+    with pytest.raises(UnsupportedError, match="volumes="):
+        zygo.App("photos", volumes={"/data": object()})
+
+
+def test_apps_are_registered_in_order() -> None:
+    before = registry.registered_apps()
+    first, second = zygo.App("first"), zygo.App("second")
+    assert registry.registered_apps() == [*before, first, second]
+
+
+def test_functions_are_registered_by_name() -> None:
+    photos = zygo.App("photos")
+    function = photos.function()(resize)
+    assert photos.registered_functions == {"resize": function}
+    assert photos.registered_web_endpoints == []
+
+
+def test_a_second_function_of_a_name_replaces_the_first_and_is_told() -> None:
+    photos = zygo.App("photos")
+    photos.function()(resize)
+    last = photos.function()(resize)
+    assert photos.registered_functions == {"resize": last}
+    assert photos.warnings() == ("resize: defined more than once; the last definition counts",)
+
+
+def test_include_takes_functions_over_and_refuses_a_clash() -> None:
+    photos, tools = zygo.App("photos"), zygo.App("tools", tags={"a": "1"})
+    function = tools.function()(resize)
+    assert photos.include(tools) is photos
+    assert photos.registered_functions == {"resize": function}
+    assert photos.get_tags() == {"a": "1"}
+    third = zygo.App("third")
+    third.function()(resize)
+    with pytest.raises(InvalidError, match="'resize'"):
+        photos.include(third)
+
+
+def test_a_local_entrypoint_stays_a_function() -> None:
+    photos = zygo.App("photos")
+
+    @photos.local_entrypoint()
+    def main() -> int:
+        return 3
+
+    assert main() == 3
+    assert photos.registered_entrypoints == {"main": main}
+    with pytest.raises(InvalidError, match="main"):
+        photos.local_entrypoint()(main)
+
+
+def test_a_function_runs_locally_and_is_not_called() -> None:
+    function = zygo.App("photos").function()(resize)
+    assert function.local(4) == 8
+    assert function.get_raw_f() is resize
+    assert function.get_web_url() is None
+    with pytest.raises(InvalidError, match=r"resize\.local\(\.\.\.\)"):
+        function(4)
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["remote", "remote_gen", "spawn", "map", "starmap", "for_each", "spawn_map", "update_autoscaler", "with_options"],
+)
+def test_calls_of_a_plain_function_come_later(method: str) -> None:
+    function = zygo.App("photos").function()(resize)
+    with pytest.raises(UnsupportedError, match=rf"\.{method}\(\) is not supported yet"):
+        getattr(function, method)(4)
+    with pytest.raises(UnsupportedError):
+        getattr(function, method).aio(4)
+
+
+@pytest.mark.parametrize("method", ["remote", "spawn", "map", "for_each"])
+def test_a_web_function_is_not_called_but_requested(method: str) -> None:
+    function = zygo.App("photos").function()(zygo.fastapi_endpoint()(resize))
+    with pytest.raises(InvalidError, match="web function") as caught:
+        getattr(function, method)(4)
+    assert not isinstance(caught.value, UnsupportedError)
+
+
+@pytest.mark.parametrize("use", ["run", "deploy", "cls", "server", "lookup", "get_dashboard_url"])
+def test_what_an_app_cannot_do_yet(use: str) -> None:
+    with pytest.raises(UnsupportedError, match="not supported yet"):
+        getattr(app, use)()
+
+
+def test_function_from_name_comes_later() -> None:
+    with pytest.raises(UnsupportedError, match="from_name"):
+        zygo.Function.from_name("photos", "resize")

@@ -1,0 +1,337 @@
+"""The web decorators: what they record, and that a wrong use shows the user's own code, corrected."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import zygo
+from zygo.errors import InvalidError, UnsupportedError
+from zygo.model import WebSpec
+from zygo.sdk import partial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+app = zygo.App("deco")
+
+
+@pytest.fixture
+def refusal(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Execute a program as a module of its own and return the message it is refused with."""
+
+    def run(program: str) -> str:
+        path = tmp_path / "program.py"
+        path.write_text("import zygo\napp = zygo.App()\n" + textwrap.dedent(program))
+        spec = importlib.util.spec_from_file_location("program", path)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules["program"] = module = importlib.util.module_from_spec(spec)
+        with pytest.raises(InvalidError) as caught:
+            spec.loader.exec_module(module)
+        return str(caught.value)
+
+    yield run
+    sys.modules.pop("program", None)
+
+
+def ping(x: int = 1) -> int:
+    return x
+
+
+def test_an_endpoint_records_how_it_answers() -> None:
+    web = app.function()(zygo.fastapi_endpoint(method="post", label="my-ping", docs=True)(ping)).web
+    assert web == WebSpec("fastapi_endpoint", "POST", "/", True, "my-ping")
+
+
+def test_an_asgi_application() -> None:
+    def factory() -> Any:
+        return None
+
+    factory.__qualname__ = "factory"
+    assert app.function()(zygo.asgi_app(label="web")(factory)).web == WebSpec("asgi_app", label="web")
+
+
+def test_concurrent_stands_above_or_below() -> None:
+    for order in ([zygo.concurrent(max_inputs=10, target_inputs=4), zygo.fastapi_endpoint()],):
+        for decorators in (order, order[::-1]):
+            target: Any = ping
+            for decorator in decorators:
+                target = decorator(target)
+            function = app.function()(target)
+            assert (function.policy.max_inputs, function.policy.target_inputs) == (10, 4)
+            assert function.web is not None
+
+
+def test_concurrent_without_a_target_aims_at_the_maximum() -> None:
+    policy = app.function()(zygo.concurrent(max_inputs=10)(ping)).policy
+    assert (policy.max_inputs, policy.target_inputs) == (10, 10)
+
+
+def test_a_wrapped_function_keeps_its_name() -> None:
+    @functools.wraps(ping)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return ping(*args, **kwargs)
+
+    function = app.function()(zygo.fastapi_endpoint()(wrapper))
+    assert function.name == "ping"
+    assert function.local(3) == 3
+
+
+def test_web_endpoint_works_and_is_told() -> None:
+    old = zygo.App("old")
+    assert old.function()(zygo.web_endpoint(method="POST")(ping)).web == WebSpec("fastapi_endpoint", "POST")
+    assert old.warnings() == ("ping: @web_endpoint is an old name; write @fastapi_endpoint",)
+    with pytest.raises(UnsupportedError, match="wait_for_response"):
+        zygo.web_endpoint(wait_for_response=False)
+
+
+def test_custom_domains_are_told() -> None:
+    old = zygo.App("old")
+    old.function()(zygo.fastapi_endpoint(custom_domains=["a.example"])(ping))
+    assert "custom_domains=['a.example'] is not honoured" in old.warnings()[0]
+
+
+def test_an_endpoint_that_should_be_closed_is_not_opened() -> None:
+    with pytest.raises(UnsupportedError, match="requires_proxy_auth"):
+        zygo.fastapi_endpoint(requires_proxy_auth=True)(ping)
+    with pytest.raises(UnsupportedError, match="requires_proxy_auth"):
+        zygo.asgi_app(requires_proxy_auth=True)(lambda: None)
+
+
+def test_retries_mean_nothing_for_a_web_function() -> None:
+    with pytest.raises(InvalidError, match="web function") as caught:
+        app.function(retries=3)(zygo.fastapi_endpoint()(ping))
+    assert not isinstance(caught.value, UnsupportedError)
+
+
+def test_a_function_that_never_met_the_app_is_remembered() -> None:
+    partial.forget_orphans()
+    waiting = zygo.fastapi_endpoint()(ping)
+    assert partial.orphans() == [waiting]
+    with pytest.raises(InvalidError, match=r"@app\.function\(\)\n    @zygo\.fastapi_endpoint\(\)\n    def ping\("):
+        waiting()
+    app.function()(waiting)
+    assert partial.orphans() == []
+
+
+# -- the corrected code ----------------------------------------------------------------------------------------------
+
+
+def test_wrong_order(refusal: Callable[[str], str]) -> None:
+    message = refusal("""
+        @zygo.fastapi_endpoint(docs=True)
+        @app.function(min_containers=1)
+        def square(x: int, *, name: str = "a") -> dict:
+            return {}
+        """)
+    assert "'square'" in message
+    assert message.endswith(
+        "    @app.function(min_containers=1)\n"
+        "    @zygo.fastapi_endpoint(docs=True)\n"
+        "    def square(x: int, *, name: str='a') -> dict:\n"
+        "        ..."
+    )
+
+
+def test_concurrent_in_the_wrong_order(refusal: Callable[[str], str]) -> None:
+    message = refusal("""
+        @zygo.concurrent(max_inputs=3)
+        @app.function()
+        @zygo.asgi_app()
+        def web():
+            return None
+        """)
+    assert "    @app.function()\n    @zygo.concurrent(max_inputs=3)\n    @zygo.asgi_app()\n    def web():" in message
+
+
+def test_missing_parentheses_of_an_endpoint(refusal: Callable[[str], str]) -> None:
+    message = refusal("""
+        @app.function()
+        @zygo.fastapi_endpoint
+        async def square(x: int):
+            return x
+        """)
+    assert "    @app.function()\n    @zygo.fastapi_endpoint()\n    async def square(x: int):" in message
+
+
+def test_missing_parentheses_of_the_function(refusal: Callable[[str], str]) -> None:
+    message = refusal("""
+        @app.function
+        @zygo.fastapi_endpoint(method="POST")
+        def square(x: int):
+            return x
+        """)
+    assert "    @app.function()\n    @zygo.fastapi_endpoint(method='POST')\n    def square(x: int):" in message
+
+
+@pytest.mark.parametrize("name", ["asgi_app", "concurrent", "web_endpoint"])
+def test_missing_parentheses_of_the_others(refusal: Callable[[str], str], name: str) -> None:
+    message = refusal(f"""
+        @app.function()
+        @zygo.{name}
+        def web():
+            return None
+        """)
+    assert f"    @zygo.{name}({'max_inputs=100' if name == 'concurrent' else ''})\n    def web():" in message
+
+
+def test_missing_parentheses_of_a_local_entrypoint(refusal: Callable[[str], str]) -> None:
+    message = refusal("""
+        @app.local_entrypoint
+        def main(count: int = 1):
+            pass
+        """)
+    assert "    @app.local_entrypoint()\n    def main(count: int=1):" in message
+
+
+def test_a_positional_argument(refusal: Callable[[str], str]) -> None:
+    assert "@fastapi_endpoint(method='POST')" in refusal("zygo.fastapi_endpoint('POST')")
+    assert "name='square'" in refusal("app.function('square')")
+
+
+@pytest.mark.parametrize("keyword", ["def", "async def"])
+def test_a_generator(refusal: Callable[[str], str], keyword: str) -> None:
+    message = refusal(f"""
+        @app.function()
+        @zygo.fastapi_endpoint()
+        {keyword} numbers(n: int):
+            yield n
+        """)
+    assert "from fastapi.responses import StreamingResponse" in message
+    assert "    def numbers(n: int):" in message
+    assert f"        {keyword} stream():" in message
+
+
+def test_a_class(refusal: Callable[[str], str]) -> None:
+    for decorators in ("@zygo.fastapi_endpoint()", "@zygo.fastapi_endpoint"):
+        message = refusal(f"{decorators}\nclass ImageModel:\n    pass")
+        assert "'ImageModel'" in message
+        assert "    @app.function()\n    @zygo.fastapi_endpoint()\n    def image_model():" in message
+    assert "'ImageModel'" in refusal("@app.function()\nclass ImageModel:\n    pass")
+    assert "'ImageModel'" in refusal("@app.function\nclass ImageModel:\n    pass")
+
+
+def test_a_function_inside_another(refusal: Callable[[str], str]) -> None:
+    message = refusal("""
+        def make():
+            @app.function(cpu=1)
+            @zygo.fastapi_endpoint()
+            def square(x: int):
+                return x
+        make()
+        """)
+    assert "inside 'make'" in message
+    assert "\n    @app.function(cpu=1)\n    @zygo.fastapi_endpoint()\n    def square(x: int):" in message
+
+
+def test_a_method(refusal: Callable[[str], str]) -> None:
+    message = refusal("""
+        class Model:
+            @app.function()
+            def predict(self, x: int):
+                return x
+        """)
+    assert "'Model.predict'" in message
+    assert "    @app.function()\n    def predict(x: int):" in message
+
+
+def test_a_lambda_and_other_things(refusal: Callable[[str], str]) -> None:
+    assert "lambda" in refusal("app.function()(lambda x: x)")
+    assert "42" in refusal("app.function()(42)")
+    assert "partial" in refusal("import functools\napp.function()(functools.partial(print))")
+    assert "42" in refusal("zygo.fastapi_endpoint()(42)")
+
+
+def test_one_decorator_twice(refusal: Callable[[str], str]) -> None:
+    assert "twice" in refusal("@app.function()\n@app.function()\ndef f(): ...")
+    assert "at once" in refusal("@app.function()\n@zygo.fastapi_endpoint()\n@zygo.asgi_app()\ndef f(): ...")
+    assert "at once" in refusal("@zygo.concurrent(max_inputs=1)\n@zygo.concurrent(max_inputs=1)\ndef f(): ...")
+
+
+@pytest.mark.parametrize(
+    ("definition", "reason"),
+    [
+        ("async def web():", "is async"),
+        ("def web(request, debug=False):", "has parameters"),
+        ("def web(debug=False):", "has parameters"),
+    ],
+)
+def test_an_asgi_factory_that_cannot_be_called(refusal: Callable[[str], str], definition: str, reason: str) -> None:
+    message = refusal(f"@app.function()\n@zygo.asgi_app(label='w')\n{definition}\n    return None")
+    assert reason in message
+    assert "    @app.function()\n    @zygo.asgi_app(label='w')\n    def web():\n        ...\n        return" in message
+
+
+def test_concurrency_that_does_not_fit(refusal: Callable[[str], str]) -> None:
+    message = refusal("@zygo.concurrent(max_inputs=2, target_inputs=5)\ndef f(): ...")
+    assert "target_inputs=5 is above max_inputs=2" in message
+    message = refusal("@app.function()\n@zygo.concurrent()\ndef f(): ...")
+    assert "    @zygo.concurrent(max_inputs=100)\n    def f():" in message
+    assert "max_inputs=0" in refusal("@zygo.concurrent(max_inputs=0)\ndef f(): ...")
+
+
+@pytest.mark.parametrize(
+    ("label", "mended"),
+    [("My_Label", "my-label"), ("-a", "a"), ("a" * 64, "a" * 63), ("ä b", "b"), ("a.b", "a-b")],
+)
+def test_a_label_is_not_normalised_but_refused(label: str, mended: str) -> None:
+    with pytest.raises(InvalidError, match=f"Use label='{mended}'"):
+        zygo.fastapi_endpoint(label=label)(ping)
+
+
+def test_a_method_that_is_none(refusal: Callable[[str], str]) -> None:
+    assert "method='FETCH'" in refusal("@zygo.fastapi_endpoint(method='FETCH')\ndef f(): ...")
+
+
+@pytest.mark.parametrize("path", ["/items/{x}", "/items/{x:int}", "/a/{x:path}", "/plain", "/a-b/c.d"])
+def test_paths_that_work(path: str) -> None:
+    web = app.function()(zygo.fastapi_endpoint(path=path)(ping)).web
+    assert web is not None
+    assert web.path == path
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("items", "path='/items'"),
+        ("/items?x=1", "path='/items'"),
+        ("/items/{x", "brace"),
+        ("/items/{}", "{id}"),
+        ("/items/{x:number}", "{id}"),
+        ("/items/{x}/{x}", "twice"),
+    ],
+)
+def test_paths_that_do_not(path: str, text: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        zygo.fastapi_endpoint(path=path)(ping)
+    assert text in str(caught.value)
+
+
+def test_a_path_parameter_that_the_function_lacks(refusal: Callable[[str], str]) -> None:
+    message = refusal("@app.function()\n@zygo.fastapi_endpoint(path='/items/{id}')\ndef item(q: str): ...")
+    assert "    @zygo.fastapi_endpoint(path='/items/{id}')\n    def item(id: str, q: str):" in message
+
+
+def test_a_path_that_the_docs_have(refusal: Callable[[str], str]) -> None:
+    assert "docs=True" in refusal("@zygo.fastapi_endpoint(path='/docs', docs=True)\ndef f(): ...")
+
+
+@pytest.mark.parametrize("name", ["wsgi_app", "web_server", "method", "enter", "exit", "parameter", "batched"])
+def test_decorators_that_come_later(name: str) -> None:
+    with pytest.raises(UnsupportedError, match=rf"@zygo\.{name} is not supported yet\. \w+"):
+        getattr(zygo, name)()
+
+
+def test_without_the_source_the_plain_form_is_shown() -> None:
+    namespace: dict[str, Any] = {"zygo": zygo, "app": app}
+    program = "@zygo.fastapi_endpoint()\n@app.function()\nasync def square(x: int): ..."
+    with pytest.raises(InvalidError) as caught:
+        exec(compile(program, "<no file>", "exec"), namespace)
+    assert "    @app.function()\n    @zygo.fastapi_endpoint()\n    async def square(x" in str(caught.value)
