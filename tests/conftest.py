@@ -1,0 +1,49 @@
+"""Fixtures for every test; what runs the real thing is in zygo.testing.harness."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from zygo.testing.harness import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_process(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No setting of the developer's reaches a test; one uv cache for the session, so each package is fetched once."""
+    for name in [name for name in os.environ if name.startswith(("ZYGO_", "MODAL_"))]:
+        del os.environ[name]
+    os.environ.setdefault("UV_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "uv-cache"))
+
+
+@pytest.fixture(scope="session")
+def shared_place() -> Iterator[Place]:
+    """One server for the session, with the images that tests built on it. Use `place`."""
+    with Place() as place:
+        place.start_server()
+        yield place
+
+
+@pytest.fixture
+def place(shared_place: Place) -> Iterator[Place]:
+    """The session's server. A test leaves it as it was: running, without an app; asserted here after each."""
+    pid = shared_place.server_pid()
+    yield shared_place
+    assert shared_place.server_pid() == pid, f"the shared server did not survive the test:\n{shared_place.server_log()}"
+    shared_place.settle()
+
+
+@pytest.fixture
+def fresh_place() -> Iterator[Place]:
+    """A place of one test's own, for what kills or configures servers. Nothing may be left once its server ended."""
+    with Place() as place:
+        yield place
+        place.settle()
+        if place.server_pid() is not None:
+            place.stop_server()
+        place.settle()
