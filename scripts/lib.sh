@@ -145,7 +145,7 @@ user_environment() {
     (
         umask 022
         export UV_PROJECT_ENVIRONMENT=$folder/venv UV_PYTHON=/usr/bin/python3 UV_LINK_MODE=copy
-        quietly "$UV" sync --frozen --no-editable --reinstall-package zygo
+        quietly "$UV" sync --frozen --no-dev --no-editable --reinstall-package zygo
     ) || die "$folder/venv could not be made"
     export ZYGO_TEST_USER_PYTHON=$folder/venv/bin/python
 }

@@ -81,6 +81,14 @@ def test_a_broken_one_on_the_path_hides_none(tmp_path: Path, monkeypatch: pytest
     assert interpreters.find(version).minor == version
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_folders_that_are_closed_to_this_user_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "versions").mkdir(mode=0)
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'versions'}:{os.environ['PATH']}")
+    assert interpreters.find(AVAILABLE[0]).minor == AVAILABLE[0]
+
+
 def test_an_unsupported_version_is_refused() -> None:
     with pytest.raises(InvalidError, match=r"3\.9 to 3\.14"):
         interpreters.find("2.7")

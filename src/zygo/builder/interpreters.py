@@ -8,6 +8,7 @@ is asked as such a uid first; one that this uid cannot run (in root's home) is m
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -145,7 +146,8 @@ def _candidates(version: str, uv: Path | None, extra: tuple[Path, ...]) -> Itera
         Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions",
     ]
     for installation in installations:
-        yield from sorted(installation.glob(f"*/bin/{name}"), reverse=True)
+        with contextlib.suppress(OSError):  # another user's, when the variable was inherited through sudo
+            yield from sorted(installation.glob(f"*/bin/{name}"), reverse=True)
     for folder in os.get_exec_path():
         yield Path(folder) / "python3"
     if uv is not None:
@@ -166,7 +168,7 @@ def _unseen(candidate: Path, seen: set[Path]) -> bool:
     """Whether `candidate` is a program that was not asked yet. A shim (one file, many names) counts by its name."""
     real = candidate.resolve()
     key = real if real.name.startswith("python") else candidate
-    if key in seen or not candidate.is_file():
+    if key in seen or not os.path.isfile(candidate):
         return False
     seen.add(key)
     return True
