@@ -55,7 +55,11 @@ class Fake:
 
     async def stop(self, request: Request) -> Response:
         assert self.server is not None
-        self.note("stop")
+        replaced = bool((await request.json()).get("replaced"))
+        self.note("stop", replaced=replaced)
+        ended = {"type": "ended", "reason": "the server is stopping", "code": "replaced" if replaced else "stopped"}
+        for _, queue in self.sessions.values():
+            queue.put_nowait(ended)
         self.server.should_exit = True
         self.server.force_exit = True
         return JSONResponse({})

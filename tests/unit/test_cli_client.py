@@ -87,6 +87,7 @@ def test_a_server_whose_socket_was_removed_is_replaced(place: Place) -> None:
         async with await launch.connect(place) as first:
             pid = int((await first.status())["pid"])
         place.socket.unlink()
+        os.utime(place.data_dir / "server.lock", (0, 0))  # it has been up for long: no other command's fresh start
         async with await launch.connect(place) as second:
             assert (await second.status())["pid"] != pid
         return await launch.gone(pid, 5.0)

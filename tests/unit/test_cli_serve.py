@@ -506,3 +506,25 @@ def _descendants(pid: int) -> set[int]:
     import psutil
 
     return {child.pid for child in psutil.Process(pid).children(recursive=True)}
+
+
+def test_a_server_that_a_newer_command_replaces_is_waited_for(home: Home) -> None:
+    command = home.serving()
+    overlay = home.data / "status.json"
+    overlay.write_text(json.dumps({"version": "0.0.1"}))  # what the running server says of itself from now on
+    newer = home.zygo("server", "start")
+    home.recorded("stop", 1)
+    overlay.unlink()
+    assert newer.end() == 0
+    command.expect("replaced by another version")
+    command.expect("Created hello")
+    assert command.end(signal.SIGINT) == 0
+
+
+def test_a_server_that_is_stopped_by_hand_ends_the_command(home: Home) -> None:
+    command = home.serving()
+    stopped = home.zygo("server", "stop")
+    assert stopped.end() == 0
+    command.expect("^Error: The app was ended: the server is stopping")
+    assert command.end() == 1
+    assert len(home.record("start")) == 1

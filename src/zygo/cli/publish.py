@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from zygo import errors, model
-from zygo.cli.sources import send
+from zygo.cli.sources import put, send
 
 if TYPE_CHECKING:
     from zygo.cli.output import Output
@@ -92,8 +92,7 @@ class Publisher:
                 last = await self._progress(events)
             if last.get("type") != "missing":
                 return last
-            self._known.difference_update(str(item) for item in last.get("sha256", []))
-            await send(client, upload, self._known)
+            await put(client, upload, [str(item) for item in last.get("sha256", [])])
         raise errors.InternalFailure("the server keeps asking for content that it was sent")
 
     async def _progress(self, events: Any) -> dict[str, Any]:

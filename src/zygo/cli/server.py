@@ -62,8 +62,7 @@ def logs(
 
 def _run_in_place() -> None:
     module = importlib.import_module("zygo.server.main")
-    sys.argv = ["zygo.server.main"]
-    code = module.main()
+    code = module.main(["--foreground"])
     raise typer.Exit(code if isinstance(code, int) else 0)
 
 

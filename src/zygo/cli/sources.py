@@ -13,6 +13,8 @@ from zygo import errors
 from zygo.model import SourceFile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from zygo.loader import Evaluated
     from zygo.model import AppSpec
     from zygo.sdk.client import Client
@@ -93,18 +95,23 @@ async def send(client: Client, upload: Upload, known: set[str]) -> None:
 
     Raises LoadError when a file has changed since it was listed.
     """
-    unknown = {sha256: path for sha256, path in upload.content.items() if sha256 not in known}
+    unknown = [sha256 for sha256 in upload.content if sha256 not in known]
     sizes = {file.sha256: file.size for file in upload.app.files}
     total = sum(sizes.get(sha256, DIRECT_BYTES) for sha256 in unknown)
-    missing = list(unknown)
-    if not known or len(unknown) > DIRECT_FILES or total > DIRECT_BYTES:
-        missing = await client.missing_blobs(unknown) if unknown else []
-    for sha256 in missing:
+    if unknown and (not known or len(unknown) > DIRECT_FILES or total > DIRECT_BYTES):
+        await put(client, upload, await client.missing_blobs(unknown))
+    else:
+        await put(client, upload, unknown)
+    known.update(unknown)
+
+
+async def put(client: Client, upload: Upload, hashes: Iterable[str]) -> None:
+    """Send the content of these hashes. Raises LoadError when a file has changed since it was listed."""
+    for sha256 in hashes:
         path = upload.content.get(sha256)
         if path is None:
-            raise errors.InternalFailure(f"the server asks for content {sha256[:12]} that the app does not have")
+            raise errors.InternalFailure(f"The server asks for content {sha256[:12]} that the app does not have.")
         await client.put_blob(sha256, await asyncio.to_thread(_read, path, sha256))
-    known.update(unknown)
 
 
 def _read(path: str, sha256: str) -> bytes:

@@ -83,9 +83,9 @@ class Client:
         """What the server is, where its gateway listens, its apps and their containers."""
         return await self._json("GET", "/v1/status", seconds=seconds)
 
-    async def stop(self) -> None:
-        """Ask the server to end; it still runs when this returns."""
-        await self._json("POST", "/v1/stop", {})
+    async def stop(self, *, replaced: bool = False) -> None:
+        """Ask the server to end; it still runs when this returns. `replaced`: another one follows at once."""
+        await self._json("POST", "/v1/stop", {"replaced": replaced})
 
     async def missing_blobs(self, hashes: Iterable[str]) -> list[str]:
         """Those of the SHA-256 `hashes` whose content the server does not have."""

@@ -32,6 +32,9 @@ from zygo.version import fingerprint, version
 START_SECONDS = 60.0
 """A first start imports everything from a cold disk; measured well under 5 s, so this only catches a hang."""
 
+LISTEN_SECONDS = 15.0
+"""A server has its socket soon after it took its lock; one that is older and has none has lost it."""
+
 STATUS_SECONDS = 10.0
 """A server whose loop does not answer a status request for this long is taken for dead."""
 
@@ -66,7 +69,7 @@ async def connect(place: Place, *, replace: bool = True, say: Callable[[str], No
         status = await probe(client)
         if status is not None and replace and (reason := outdated(status)) is not None:
             say(f"Replacing the server: {reason}.")
-            await stop(client, int(status.get("pid", 0)))
+            await stop(client, int(status.get("pid", 0)), replaced=True)
             status = None
         if status is None:
             await _start(place, client)
@@ -106,10 +109,13 @@ def _key(text: str) -> list[int]:
     return [int("".join(c for c in part if c.isdigit()) or 0) for part in text.split("+")[0].split(".")]
 
 
-async def stop(client: Client, pid: int) -> None:
-    """End the server `pid` behind `client`; returns once the process is gone, however that took."""
+async def stop(client: Client, pid: int, *, replaced: bool = False) -> None:
+    """End the server `pid` behind `client`; returns once the process is gone, however that took.
+
+    `replaced` says that another one follows at once, so that its sessions wait for that instead of ending.
+    """
     with contextlib.suppress(errors.ConnectionError, errors.TimeoutError):
-        await client.stop()
+        await client.stop(replaced=replaced)
     if pid <= 1 or pid == os.getpid():
         return
     for number, seconds in ((0, STOP_SECONDS), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
@@ -158,16 +164,27 @@ async def _start(place: Place, client: Client) -> None:
     if isinstance(error, errors.AlreadyExistsError):
         # Another command won the race, and its server may need a moment to listen; or a server lives whose socket
         # is gone, which nobody can reach any more.
-        if await _answers(client, START_SECONDS if place.socket.exists() else 15.0):
+        if await _answers(client, _grace(place)):
             return
         pid = _owner(place)
         if pid is not None:
-            await stop(client, pid)
+            await stop(client, pid, replaced=True)
             reply = await spawn(place)
             if reply == "ready":
                 return
             error = _refusal(reply, place)
     raise error
+
+
+def _grace(place: Place) -> float:
+    """How long the lock's owner may still need until it listens: it wrote the lock when it began."""
+    if place.socket.exists():
+        return START_SECONDS
+    try:
+        age = time.time() - (place.data_dir / "server.lock").stat().st_mtime
+    except OSError:
+        age = 0.0
+    return max(0.5, LISTEN_SECONDS - age)
 
 
 async def _answers(client: Client, seconds: float) -> bool:
