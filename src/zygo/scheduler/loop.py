@@ -78,13 +78,12 @@ class Scheduler:
         self._poked = False
         now = self._clock()
         times = [now + TICK] if self._pools else []
-        starving: list[Pool] = []
+        wishes: dict[Pool, int] = {}
         for pool, policy in list(self._pools.items()):
-            check_at = self._decide(pool, policy, now, starving)
+            wishes[pool], check_at = self._decide(pool, policy, now)
             if check_at is not None:
                 times.append(check_at)
-        if starving:
-            self._make_room(starving)
+        self._grant(wishes)
         for pool, future in list(self._draining.items()):
             deadline = pool.sweep()
             pool.drain_all()
@@ -101,7 +100,8 @@ class Scheduler:
             delay = max(0.001, min(times) - now)
             self._timer = asyncio.get_running_loop().call_later(delay, self._run)
 
-    def _decide(self, pool: Pool, policy: ScalePolicy, now: float, starving: list[Pool]) -> float | None:
+    def _decide(self, pool: Pool, policy: ScalePolicy, now: float) -> tuple[int, float | None]:
+        """Stop what is surplus; returns how many to start, and when to look again (None: nothing is due)."""
         members = pool.members()
         in_flight = sum(pool.traffic.in_flight(m.id) for m in members)
         waiting = pool.traffic.waiting()
@@ -110,34 +110,53 @@ class Scheduler:
         )
         for container in decision.stop:
             pool.drain(container)
-        deadline = pool.sweep()
-        if decision.start and not pool.may_start():
+        start, due = decision.start, [pool.sweep(), decision.check_at]
+        if start and not pool.may_start():
             if waiting and pool.failure is not None:
                 pool.traffic.fail(pool.failure)
-            return min([t for t in (deadline, decision.check_at) if t is not None], default=None)
-        for _ in range(decision.start):
-            if sum(p.starting for p in self._pools) >= self.max_starting:
-                break
-            if self.running >= self.max_containers:
-                starving.append(pool)
-                break
-            pool.start_one()
-        return min([t for t in (deadline, decision.check_at) if t is not None], default=None)
+            start = 0
+        elif start and not waiting and now < pool.restart_at:
+            start = 0
+            due.append(pool.restart_at)
+        return start, min([t for t in due if t is not None], default=None)
 
-    def _make_room(self, starving: list[Pool]) -> None:
-        """Stop the longest idle container of a pool that has one to spare, so that a starving one can start."""
+    def _grant(self, wishes: dict[Pool, int]) -> None:
+        """Start what was wished for as far as there is room: one for the function that has fewest, then the next."""
+        wishes = {pool: count for pool, count in wishes.items() if count}
+        starting = sum(pool.starting for pool in self._pools)
+        running = self.running
+        while wishes and starting < self.max_starting and running < self.max_containers:
+            pool = min(wishes, key=lambda each: each.size)
+            pool.start_one()
+            starting, running = starting + 1, running + 1
+            wishes[pool] -= 1
+            if not wishes[pool]:
+                del wishes[pool]
+        if wishes and running >= self.max_containers:
+            self._make_room(wishes)
+
+    def _make_room(self, starving: dict[Pool, int]) -> None:
+        """At the cap: stop containers that are idle, the longest idle first; when there is none, a function that has at
+        least two more than a starving one gives up a container, which finishes what it serves first."""
+        wanted = len(starving) - sum(pool.total - pool.size for pool in self._pools)
+        if wanted <= 0:
+            return
         idle = [
             (member.idle_since, pool, member.id)
             for pool, policy in self._pools.items()
-            if pool not in starving and len(pool.members()) > policy.min_containers
+            if pool not in starving and pool.size > policy.min_containers
             for member in pool.members()
             if member.idle_since is not None
         ]
-        for _, pool, container in sorted(idle, key=lambda item: item[0] or 0.0)[: len(starving)]:
+        for _, pool, container in sorted(idle, key=lambda item: item[0] or 0.0)[:wanted]:
             pool.drain(container)
-        if not idle and not self._full_said:
+        if idle:
+            return
+        if not self._full_said:
             self._full_said = True
-            starving[0].log(
-                "",
-                f"The machine's cap of {self.max_containers} containers is reached; requests wait (ZYGO_MAX_CONTAINERS).",
-            )
+            text = f"The machine's cap of {self.max_containers} containers is reached; requests wait."
+            next(iter(starving)).log("", f"{text} ZYGO_MAX_CONTAINERS sets another one.")
+        poorest = min(pool.size for pool in starving)
+        richest = max(self._pools, key=lambda pool: pool.size)
+        if richest.size >= poorest + 2 and richest.size > self._pools[richest].min_containers:
+            richest.drain(richest.members()[0].id)

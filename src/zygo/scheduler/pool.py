@@ -19,6 +19,13 @@ BOOT_FAILURES = 3
 RETRY_AFTER = 5.0
 """Seconds after which a function that could not start is tried again on the next request."""
 
+YOUNG_SECONDS = 10.0
+"""A container that dies sooner after it became ready counts towards the backoff below."""
+
+RESTART_DELAY, RESTART_DELAY_LIMIT = 0.1, 10.0
+"""Seconds, doubled with each young death in a row from the second on: how long a container that nobody waits for (of
+min_containers) is not replaced. A request that waits starts one at once."""
+
 
 class Traffic(Protocol):
     """What a pool needs from the gateway: the requests of its containers. Implemented in server/."""
@@ -51,6 +58,7 @@ class _Entry:
     state: ContainerState = ContainerState.STARTING
     stopping: asyncio.Task[int] | None = None
     drain_deadline: float = 0.0
+    ready_at: float = 0.0
 
 
 @dataclass(eq=False)
@@ -63,6 +71,7 @@ class Pool:
         clock: seconds, monotonic.
         changed: called whenever a container became ready, ended, or could not start: time to decide again.
         grace: seconds a stopped container has for `lifespan` shutdown and what is in flight.
+        restart_at: until then (by the clock) nothing is started unless a request waits for it.
     """
 
     revision: Revision
@@ -74,16 +83,18 @@ class Pool:
     grace: float
     failure: Error | None = None
     failed_at: float = 0.0
+    restart_at: float = 0.0
     _entries: dict[str, _Entry] = field(default_factory=dict)
-    _pending: int = 0
+    _pending: set[asyncio.Task[None]] = field(default_factory=set)
     _boot_failures: int = 0
+    _young_deaths: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
     def size(self) -> int:
         """Containers starting or ready, those whose fork is being asked for included."""
-        return self._pending + sum(
+        return len(self._pending) + sum(
             e.state in (ContainerState.STARTING, ContainerState.READY) for e in self._entries.values()
         )
 
@@ -95,12 +106,12 @@ class Pool:
     @property
     def starting(self) -> int:
         """Containers on their way."""
-        return self._pending + sum(e.state is ContainerState.STARTING for e in self._entries.values())
+        return len(self._pending) + sum(e.state is ContainerState.STARTING for e in self._entries.values())
 
     @property
     def total(self) -> int:
         """Every container, draining ones included."""
-        return self._pending + len(self._entries)
+        return len(self._pending) + len(self._entries)
 
     @property
     def empty(self) -> bool:
@@ -114,7 +125,7 @@ class Pool:
             for i, e in self._entries.items()
             if e.state in (ContainerState.STARTING, ContainerState.READY)
         ]
-        return found + [Member(f"pending-{n}", None) for n in range(self._pending)]
+        return found + [Member(f"pending-{n}", None) for n in range(len(self._pending))]
 
     def may_start(self) -> bool:
         """Whether a start makes sense: not while the last failures are fresh."""
@@ -127,8 +138,9 @@ class Pool:
 
     def start_one(self) -> None:
         """Ask for one more container; `changed` is called when it is ready or has failed."""
-        self._pending += 1
-        self._spawn(self._start(), f"start {self.spec.name}")
+        task = self._spawn(self._live(), f"container of {self.spec.name}")
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
 
     def drain(self, container: str) -> None:
         """No new requests to it; stopped once idle, at the latest after the function's timeout."""
@@ -172,6 +184,10 @@ class Pool:
 
     async def close(self, grace: float) -> None:
         """Stop everything; returns once it is gone."""
+        for task in list(self._pending):
+            task.cancel()
+        if self._pending:
+            await asyncio.wait(self._pending)
         for container, entry in list(self._entries.items()):
             self.traffic.remove(container)
             entry.state = ContainerState.DRAINING
@@ -182,48 +198,66 @@ class Pool:
         stops = [e.stopping for e in self._entries.values() if e.stopping is not None]
         if stops:
             await asyncio.gather(*stops, return_exceptions=True)
-        for task in list(self._tasks):
-            task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _start(self) -> None:
+    async def _live(self) -> None:
+        """The life of one container, from the fork request until nothing of it is left."""
         began = self.clock()
         try:
-            try:
-                container = await self.revision.start(self.spec.name)
-            finally:
-                self._pending -= 1
-        except Error as error:
-            self._boot_failed(error)
+            container = await self.revision.start(self.spec.name)
+        except (Error, OSError) as error:
+            self._not_pending()
+            self._boot_failed(
+                error if isinstance(error, Error) else ContainerError(f"No container can be made: {error}")
+            )
             return
         entry = self._entries[container.id] = _Entry(container)
-        self._spawn(self._watch(container), f"watch {container.id}")
+        self._not_pending()
+        failure = await self._boot(container)
+        if failure is None and entry.state is ContainerState.STARTING:
+            self._boot_failures = 0
+            entry.state, entry.ready_at = ContainerState.READY, self.clock()
+            self.traffic.add(container, entry.ready_at - began)
+            self.changed()
+        await asyncio.shield(container.exited)
+        self._ended(entry, failure)
+
+    async def _boot(self, container: Container) -> Error | None:
+        """Wait until it is ready; otherwise why it is not."""
         limit = self.spec.startup_timeout or self.spec.timeout
         try:
             await asyncio.wait_for(asyncio.shield(container.ready), limit)
         except TimeoutError:
-            text = f"{self.spec.name} was not ready in {limit:g} s. Raise startup_timeout, or make its start faster."
             await container.stop(0.0)
-            self._boot_failed(ContainerError(text))
+            text = f"{self.spec.name} was not ready in {limit:g} s. Raise startup_timeout, or make its start faster."
+            return ContainerError(text)
         except ContainerError as error:
             await asyncio.shield(container.exited)
-            reason = container.reason()
-            self._boot_failed(ContainerError(f"{self.spec.name} could not start: {reason or error}", error.traceback))
-        else:
-            self._boot_failures = 0
-            if entry.state is ContainerState.STARTING:
-                entry.state = ContainerState.READY
-                self.traffic.add(container, self.clock() - began)
+            return ContainerError(f"{self.spec.name} could not start: {container.reason() or error}", error.traceback)
+        return None
+
+    def _ended(self, entry: _Entry, error: Error | None) -> None:
+        container, state = entry.container, entry.state
+        del self._entries[container.id]
+        self.traffic.remove(container.id)
+        if state is ContainerState.STARTING and error is not None:
+            self._boot_failed(error)
+        elif state is ContainerState.READY:
+            self.log(container.id, f"The container of {self.spec.name} died: {container.reason()}.")
+            self._died_at_age(self.clock() - entry.ready_at)
         self.changed()
 
-    async def _watch(self, container: Container) -> None:
-        await asyncio.shield(container.exited)
-        entry = self._entries.pop(container.id, None)
-        self.traffic.remove(container.id)
-        if entry is not None and entry.state is ContainerState.READY:
-            self.log(container.id, f"The container of {self.spec.name} died: {container.reason()}.")
-        self.changed()
+    def _not_pending(self) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._pending.discard(task)
+
+    def _died_at_age(self, seconds: float) -> None:
+        self._young_deaths = self._young_deaths + 1 if seconds < YOUNG_SECONDS else 0
+        if self._young_deaths > 1:
+            delay = RESTART_DELAY * 2 ** min(self._young_deaths - 2, 20)
+            self.restart_at = self.clock() + min(delay, RESTART_DELAY_LIMIT)
 
     def _boot_failed(self, error: Error) -> None:
         self._boot_failures += 1
@@ -236,7 +270,8 @@ class Pool:
             self.traffic.fail(error)
         self.changed()
 
-    def _spawn(self, coroutine: object, name: str) -> None:
+    def _spawn(self, coroutine: object, name: str) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(coroutine, name=name)  # type: ignore[arg-type]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
