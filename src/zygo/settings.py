@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     )
     max_containers: int = Field(default=0, ge=0, description="Containers on this machine at once; 0: derived from its cores and memory."
     )
+    spares: int = Field(
+        default=16,
+        ge=0,
+        description="Containers that wait parked over all functions, 4 MB each, so that a cold start is a hand-over; 0: none.",
+    )
     max_waiting: int = Field(default=2000, ge=1, description="Requests that may wait for one function; the next one is refused with 503."
     )
     max_body_bytes: int = Field(default=4 * 2**30, ge=0, description="Largest request body, in bytes.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from zygo.engine.images import ImageHost, ImageHosts
+from zygo.engine.spares import Spares
 from zygo.errors import ContainerError
 from zygo.runtime import network
 from zygo.runtime.cgroup import Group, Limits
@@ -37,9 +38,11 @@ class LocalEngine:
     Arguments:
         machine: what this machine can do (engine/machine.py), found out once at the server's start.
         sockets: directory for the containers' sockets; emptied at the start.
+        grace: seconds that a container's requests in flight have when it is stopped.
+        spares: how many parked containers there may be (engine/spares.py).
     """
 
-    def __init__(self, machine: Machine, sockets: Path, grace: float) -> None:
+    def __init__(self, machine: Machine, sockets: Path, grace: float, spares: int = 0) -> None:
         self.machine = machine
         self.sandboxed = machine.sandboxed
         self.warnings = machine.warnings
@@ -49,6 +52,7 @@ class LocalEngine:
         for path in sockets.iterdir():
             path.unlink()
         self.hosts = ImageHosts(machine)
+        self.spares = Spares(spares)
         self.revisions: set[LocalRevision] = set()
         self.containers: set[LocalContainer] = set()
         self._numbers = itertools.count(1)
@@ -61,6 +65,8 @@ class LocalEngine:
         revision = LocalRevision(self, plan, on_log)
         await revision.ensure()
         self.revisions.add(revision)
+        for function in plan.functions:
+            revision.park(function)
         return revision
 
     def next_id(self) -> str:
@@ -188,9 +194,28 @@ class LocalRevision:
         """See Revision.start."""
         zygote = await self.ensure()
         spec = next(f for f in self.plan.functions if f.name == function)
+        self.park(spec)
+        return self.engine.spares.take(self, function) or self._fork_container(zygote, spec, park=False)
+
+    def park(self, spec: FunctionSpec) -> None:
+        """Have a spare of this function, soon."""
+
+        def make() -> LocalContainer:
+            if self._zygote is None:
+                raise ContainerError("The revision has no zygote.")
+            return self._fork_container(self._zygote, spec, park=True)
+
+        self.engine.spares.refill_later(self, spec.name, make)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its zygote runs."""
+        return self._zygote is not None and self._zygote.alive and not self._retired
+
+    def _fork_container(self, zygote: RevisionZygote, spec: FunctionSpec, *, park: bool) -> LocalContainer:
         container = LocalContainer(self.engine, spec, self._on_log)
         try:
-            container.fork(zygote)
+            container.fork(zygote, park=park)
         except BaseException:
             container.dispose()
             raise
@@ -199,6 +224,7 @@ class LocalRevision:
     async def retire(self) -> None:
         """See Revision.retire."""
         self._retired = True
+        self.engine.spares.drop(self)
         async with self._lock:
             if self._zygote is not None:
                 await self._zygote.close()
@@ -256,15 +282,15 @@ class LocalContainer:
         """See Container.ready."""
         return self.process.ready
 
-    def fork(self, zygote: RevisionZygote) -> None:
-        """Send the fork request with the socket, the pipes and the cgroups. Raises ContainerError."""
+    def fork(self, zygote: RevisionZygote, *, park: bool) -> None:
+        """Send the fork request with the socket, the pipes and the cgroups; `park` makes it a spare. Raises ContainerError."""
         pipes = [os.pipe(), os.pipe()]
         for (read, _), stream in zip(pipes, ("stdout", "stderr"), strict=True):
             self._readers.append(LineReader(read, self._line(stream)))
         procs = self._join_cgroups()
         try:
             fds = [self._listener.fileno(), self.process.control_fd, pipes[0][1], pipes[1][1], *procs]
-            zygote.fork(self.process, self._message(), fds)
+            zygote.fork(self.process, {**self._message(), "park": park}, fds)
         finally:
             self.process.passed()
             for fd in (pipes[0][1], pipes[1][1], *procs):

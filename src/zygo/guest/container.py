@@ -41,10 +41,14 @@ def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
         _limit(message["limits"])
         isolate.drop_privileges() if zygote.sandboxed else isolate.prctl(isolate.PR_SET_NO_NEW_PRIVS, 1)
         _identify(message)
-        app = _application(zygote, message["function"])
         from zygo.guest import serve
 
-        return serve.run(socket.socket(fileno=listener), control, app, message["grace"])
+        host = serve.Host(socket.socket(fileno=listener), control, message["grace"])
+        prebuilt = zygote.apps.get(message["function"])
+        if message["park"] and not host.park(prebuilt):
+            return 0
+        ours = prebuilt is not None and prebuilt.asgi is not None
+        return host.serve(_application(zygote, message["function"]), lifespan=not ours)
     except BaseException as error:
         text, file, line = tracebacks.describe(error, zygote.source)
         if zygote.source not in text:

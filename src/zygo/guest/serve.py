@@ -12,10 +12,12 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import time
+from contextlib import suppress
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable
 
 # Imported ahead, so that Config.load() finds in every container what it would look up by name.
 import uvicorn.lifespan.off
@@ -28,10 +30,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from zygo import wire
-from zygo.guest import tracebacks
-
-if TYPE_CHECKING:
-    import socket
+from zygo.guest import tracebacks, web
 
 try:
     import uvloop
@@ -84,71 +83,132 @@ class _Handler(logging.Handler):
         print(text, file=sys.stderr, flush=True)
 
 
-def run(listener: socket.socket, control: socket.socket, app: Callable[..., Any], grace: float) -> int:
-    """Serve `app` until SIGTERM or until the control socket ends, then drain for at most `grace` seconds.
+class Host:
+    """This process's event loop and listening socket, from before it has an application until its end.
 
-    Returns 0. Raises StartupFailed.
+    Arguments:
+        listener: the listening socket, made by the server; not accepted from before the application is ready.
+        control: the socket to the server; when it ends, so does this process.
+        grace: seconds that requests in flight have once it was told to stop.
     """
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop() if uvloop is not None else asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    loop.run_until_complete(_serve(loop, listener, control, app, grace))
-    atexit._run_exitfuncs()
-    return 0
 
+    def __init__(self, listener: socket.socket, control: socket.socket, grace: float) -> None:
+        self._listener = listener
+        self._control = control
+        self._grace = grace
+        self._handler = _Handler()
+        self._config: Config | None = None
+        self._state = _State()
+        self._loop: asyncio.AbstractEventLoop = (
+            uvloop.new_event_loop() if uvloop is not None else asyncio.new_event_loop()
+        )
+        asyncio.set_event_loop(self._loop)
+        logger = logging.getLogger("uvicorn.error")
+        logger.handlers, logger.propagate = [self._handler], False
+        logger.setLevel(logging.WARNING)
 
-async def _serve(
-    loop: asyncio.AbstractEventLoop,
-    listener: socket.socket,
-    control: socket.socket,
-    app: Callable[..., Any],
-    grace: float,
-) -> None:
-    handler = _Handler()
-    logger = logging.getLogger("uvicorn.error")
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.WARNING)
-    config = Config(
-        app,
-        lifespan="off" if getattr(app, "zygo_no_lifespan", False) else "auto",
-        http="httptools",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        forwarded_allow_ips="*",
-        timeout_keep_alive=_KEEP_ALIVE,
-        ws_ping_interval=None,
-        ws_max_size=128 * 2**20,
-        backlog=_BACKLOG,
-    )
-    config.load()
-    lifespan = config.lifespan_class(config)
-    await lifespan.startup()
-    if lifespan.should_exit:
-        raise StartupFailed(handler.last)
-    state = _State()
+    def park(self, app: web.App | None) -> bool:
+        """Wait, as a spare, to be needed. False when it never will be.
 
-    def protocol() -> asyncio.Protocol:
-        made = config.http_protocol_class(config=config, server_state=state, app_state=lifespan.state, _loop=loop)  # type: ignore[call-arg]
-        return made  # type: ignore[return-value,unused-ignore]
+        With `app`, whose application is ours, everything is made ready and one request goes through it to a route of
+        ours: the pages that a first request touches are copied now, which is most of its time.
+        """
+        return self._loop.run_until_complete(self._park(app))
 
-    stop = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_reader(control, stop.set)
-    listener.setblocking(False)
-    server = await loop.create_unix_server(protocol, sock=listener, backlog=_BACKLOG)
-    if os.getpid() == 1:
-        loop.call_later(_REAP_EVERY, _reap_orphans, loop, 0)
-    gc.enable()
-    wire.send(control, {"type": "ready"})
-    await stop.wait()
-    loop.remove_reader(control)
-    server.close()
-    for connection in list(state.connections):
-        connection.shutdown()
-    if state.tasks:
-        await asyncio.wait(list(state.tasks), timeout=grace)
-    await lifespan.shutdown()
+    def serve(self, asgi: Callable[..., Any], *, lifespan: bool) -> int:
+        """Serve `asgi` until SIGTERM or until the control socket ends, then drain. Returns 0. Raises StartupFailed.
+
+        `lifespan`: whether the application may have a startup and a shutdown.
+        """
+        self._loop.run_until_complete(self._serve(asgi, lifespan))
+        atexit._run_exitfuncs()
+        return 0
+
+    async def _park(self, app: web.App | None) -> bool:
+        if app is not None:
+            # Only a matter of speed: whatever goes wrong here will be said when a request meets it.
+            with suppress(Exception), app.warm_route() as request:
+                if app.asgi is not None and request is not None:
+                    await self._warm(app.asgi, request)
+        wire.send(self._control, {"type": "parked"})
+        readable = asyncio.Event()
+        self._loop.add_reader(self._control, readable.set)
+        await readable.wait()
+        self._loop.remove_reader(self._control)
+        message, fds = wire.receive(self._control)
+        for fd in fds:
+            os.close(fd)
+        return message is not None and message["type"] == "go"
+
+    async def _warm(self, asgi: Callable[..., Any], request_line: bytes) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        try:
+            factory = self._protocol_factory(self._load(asgi, lifespan=False), {})
+            transport, _ = await self._loop.connect_accepted_socket(factory, theirs)
+            request = request_line + b"\r\nHost: warm\r\nX-Forwarded-For: 127.0.0.1\r\nConnection: close\r\n\r\n"
+            await self._loop.sock_sendall(ours, request)
+            await asyncio.wait_for(self._loop.sock_recv(ours, 65536), 5.0)
+            transport.abort()
+        finally:
+            ours.close()
+
+    def _load(self, asgi: Callable[..., Any], *, lifespan: bool) -> Config:
+        if self._config is None:
+            self._config = Config(
+                asgi,
+                lifespan="auto" if lifespan else "off",
+                http="httptools",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                forwarded_allow_ips="*",
+                timeout_keep_alive=_KEEP_ALIVE,
+                ws_ping_interval=None,
+                ws_max_size=128 * 2**20,
+                backlog=_BACKLOG,
+            )
+            self._config.load()
+        return self._config
+
+    def _protocol_factory(self, config: Config, app_state: dict[str, Any]) -> Callable[[], asyncio.Protocol]:
+        def protocol() -> asyncio.Protocol:
+            made = config.http_protocol_class(
+                config=config,
+                server_state=self._state,
+                app_state=app_state,
+                _loop=self._loop,  # type: ignore[call-arg]
+            )
+            return made  # type: ignore[return-value,unused-ignore]
+
+        return protocol
+
+    async def _serve(self, asgi: Callable[..., Any], has_lifespan: bool) -> None:
+        config = self._load(asgi, lifespan=has_lifespan)
+        lifespan = config.lifespan_class(config)
+        await lifespan.startup()
+        if lifespan.should_exit:
+            raise StartupFailed(self._handler.last)
+        stop = asyncio.Event()
+        self._loop.add_signal_handler(signal.SIGTERM, stop.set)
+        self._loop.add_reader(self._control, stop.set)
+        self._listener.setblocking(False)
+        protocol = self._protocol_factory(config, lifespan.state)
+        server = await self._loop.create_unix_server(protocol, sock=self._listener, backlog=_BACKLOG)
+        if os.getpid() == 1:
+            self._loop.call_later(_REAP_EVERY, _reap_orphans, self._loop, 0)
+        gc.enable()
+        wire.send(self._control, {"type": "ready"})
+        await stop.wait()
+        self._loop.remove_reader(self._control)
+        server.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        if self._state.tasks:
+            await asyncio.wait(list(self._state.tasks), timeout=self._grace)
+        await lifespan.shutdown()
 
 
 def _reap_orphans(loop: asyncio.AbstractEventLoop, suspect: int) -> None:

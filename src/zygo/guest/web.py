@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable
 
 from zygo.errors import InvalidError
@@ -11,6 +12,7 @@ from zygo.sdk.app import App as SdkApp
 from zygo.sdk.app import registered_apps
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
     from zygo.sdk.function import Function
@@ -51,21 +53,21 @@ class App:
         if web is None:
             return False
         if web.kind == "fastapi_endpoint":
-            self._built = self._fastapi()
-            _warm(self._built)
+            self.asgi = self._fastapi()
+            _warm(self.asgi)
         return True
 
     def build(self) -> Asgi:
         """The application. Raises what the user's factory raises, InvalidError when it returned something else."""
-        if self._built is not None:
-            return self._built
+        if self.asgi is not None:
+            return self.asgi
         made = self.function.raw()
         if not callable(made):
             raise InvalidError(
                 f"The asgi_app factory {self.function.name!r} returned {type(made).__name__}, which is not an ASGI application. "
                 f"Return the application object, for example `return FastAPI()`."
             )
-        return made  # type: ignore[no-any-return]
+        return made
 
     def _fastapi(self) -> Asgi:
         from fastapi import FastAPI
@@ -96,6 +98,34 @@ class App:
                 f'Pin it with .pip_install("fastapi[standard]=={fastapi.__version__}").'
             )
 
+    @contextmanager
+    def warm_route(self) -> Iterator[bytes | None]:
+        """A request line for the time of the block, and a route of ours that answers it as the user's would be answered:
+        parameters, thread, encoding. None for an application that is not ours."""
+        if self.asgi is None:
+            yield None
+            return
+        made: Any = self.asgi
+        routes = made.router.routes
+        made.add_api_route(
+            "/__zygo_warm__",
+            _answer_async if asyncio.iscoroutinefunction(self.function.raw) else _answer,
+            methods=["PROPFIND"],
+            include_in_schema=False,
+        )
+        try:
+            yield b"PROPFIND /__zygo_warm__?x=1 HTTP/1.1"
+        finally:
+            routes.pop()
+
+
+def _answer(x: int = 0) -> dict[str, int]:
+    return {"x": x}
+
+
+async def _answer_async(x: int = 0) -> dict[str, int]:
+    return {"x": x}
+
 
 async def _show_traceback(request: Any, error: Exception) -> Any:
     """Under `serve` the developer is the caller: the traceback is the most useful answer."""
@@ -108,7 +138,7 @@ async def _show_traceback(request: Any, error: Exception) -> Any:
 
 
 def _warm(app: Asgi) -> None:
-    """One request to a path that does not exist: builds the middleware stack, which would cost the first caller 5 ms."""
+    """One request with a method that no route has: builds the middleware stack, which would cost the first caller 5 ms."""
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -120,9 +150,9 @@ def _warm(app: Asgi) -> None:
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
-        "method": "GET",
-        "path": "/__zygo_warm__/",
-        "raw_path": b"/__zygo_warm__/",
+        "method": "PROPFIND",
+        "path": "/",
+        "raw_path": b"/",
         "root_path": "",
         "scheme": "http",
         "query_string": b"",

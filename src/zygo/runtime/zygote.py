@@ -336,6 +336,10 @@ class ContainerProcess:
         if self._gone or self._pidfd < 0:
             self._finish()
 
+    def go(self) -> bool:
+        """Tell a spare that it is needed. False when it is gone."""
+        return self._channel.send({"type": "go"})
+
     def signal(self, number: int) -> None:
         """Send a signal; nothing happens when it is gone."""
         if self._pidfd >= 0:

@@ -99,7 +99,7 @@ class Server:
 
     async def _start_parts(self, guest: Path, stack: contextlib.AsyncExitStack) -> None:
         settings = self.settings
-        engine = LocalEngine(self.machine, settings.runtime_dir / "c", settings.grace_period)
+        engine = LocalEngine(self.machine, settings.runtime_dir / "c", settings.grace_period, settings.spares)
         stack.push_async_callback(engine.close)
         self.scheduler = Scheduler(self.machine.max_containers, time.monotonic)
         stack.callback(self.scheduler.close)
