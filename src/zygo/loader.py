@@ -7,7 +7,6 @@ Bad references, modules that are not there and modules that fail are told apart.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -24,6 +23,7 @@ from zygo.sdk import app as registry
 from zygo.sdk import failures, image, labels, modules, partial
 from zygo.sdk.app import App
 from zygo.sdk.function import Function
+from zygo.sdk.reference import AppRef, Target, locate, parse_ref
 from zygo.sdk.sources import LocalSource, WatchRoot, merge_roots, unique, watch_file
 
 if TYPE_CHECKING:
@@ -33,27 +33,6 @@ if TYPE_CHECKING:
     from zygo.sdk.modules import Closure
 
 __all__ = ["AppRef", "Evaluated", "LocalSource", "WatchRoot", "evaluate", "parse_ref", "watch_roots"]
-
-_RESERVED = frozenset(
-    {
-        *("zygo", "modal", "fastapi", "starlette", "pydantic", "pydantic_core", "uvicorn", "httptools", "uvloop"),
-        *("websockets", "anyio", "sniffio", "h11", "click", "a2wsgi", "cloudpickle", "typing_extensions", "multipart"),
-    }
-)
-"""Modules that every container imports: a user's file of that name would be taken for them."""
-
-
-@dataclass(frozen=True)
-class AppRef:
-    """Which app: a file's path or a module's dotted name, and what in it (None: find it)."""
-
-    path: str | None = None
-    module: str | None = None
-    object: str | None = None
-
-    def __str__(self) -> str:
-        text = self.path if self.path is not None else f"-m {self.module}"
-        return f"{text}::{self.object}" if self.object else str(text)
 
 
 @dataclass(frozen=True)
@@ -74,121 +53,6 @@ class Evaluated:
     third_party: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Target:
-    """A reference resolved to a file: `root` goes first on the path and becomes /root, `name` is the module's name."""
-
-    ref: AppRef
-    root: str
-    path: str
-    name: str
-
-    @property
-    def shown(self) -> str:
-        return self.ref.path if self.ref.path is not None else f"-m {self.ref.module}"
-
-
-# -- references ------------------------------------------------------------------------------------------------------
-
-
-def parse_ref(text: str, *, as_module: bool = False, command: str = "zygo serve") -> AppRef:
-    """Read "file.py", "file.py::app" or, with `as_module`, "pkg.mod::app". Looks at no file but for a better message.
-
-    Raises AppReferenceError with the corrected command.
-    """
-    place, separator, name = text.strip().partition("::")
-    if not separator and re.fullmatch(r".+\.py:[A-Za-z_][\w.]*", place):
-        place, _, name = place.rpartition(":")
-        raise _reference(f"{text!r} has one colon between the file and the app.", f"{command} {place}::{name}")
-    if not place or (separator and not name):
-        raise _reference(f"{text!r} is not a file and an app.", f"{command} hello.py::app")
-    if separator and not all(part.isidentifier() for part in name.split(".")):
-        raise _reference(f"{name!r} is not the name of an app.", f"{command} {place}::app")
-    suffix = f"::{name}" if separator else ""
-    if as_module:
-        if place.endswith(".py") or "/" in place:
-            dotted = place[:-3] if place.endswith(".py") else place
-            dotted = dotted.strip("./").replace("/", ".")
-            raise _reference(f"{place!r} is a file, and -m takes a module.", f"{command} -m {dotted}{suffix}")
-        if not all(part.isidentifier() for part in place.split(".")):
-            raise _reference(f"{place!r} is not the name of a module.", f"{command} -m package.module{suffix}")
-        return AppRef(module=place, object=name or None)
-    if not place.endswith(".py"):
-        raise _no_python_file(place, suffix, command)
-    return AppRef(path=place, object=name or None)
-
-
-def _no_python_file(place: str, suffix: str, command: str) -> AppReferenceError:
-    if os.path.isdir(place):
-        example = next(
-            (f for f in ("app.py", "main.py", "hello.py") if os.path.exists(os.path.join(place, f))), "app.py"
-        )
-        return _reference(f"{place!r} is a directory.", f"{command} {os.path.join(place, example)}{suffix}")
-    if os.path.exists(place):
-        return _reference(f"{place!r} is not a Python file (.py).", f"{command} hello.py{suffix}")
-    if os.path.exists(place + ".py"):
-        return _reference(f"{place!r} lacks its ending.", f"{command} {place}.py{suffix}")
-    if "." in place and all(part.isidentifier() for part in place.split(".")):
-        return _reference(f"{place!r} looks like a module, and modules need -m.", f"{command} -m {place}{suffix}")
-    return _reference(f"{place!r} is not a Python file (.py).", f"{command} {place}.py{suffix}")
-
-
-def _reference(what: str, command: str) -> AppReferenceError:
-    return AppReferenceError(f"{what} Use: {command}")
-
-
-def _locate(ref: AppRef) -> _Target:
-    """The file behind a reference. Raises AppReferenceError."""
-    if ref.module is not None:
-        return _locate_module(ref, ref.module)
-    path = os.path.abspath(ref.path or "")
-    if not os.path.isfile(path):
-        directory = os.path.dirname(path)
-        near = difflib.get_close_matches(os.path.basename(path), _python_files(directory), 1)
-        mend = f" Did you mean {os.path.join(os.path.dirname(ref.path or ''), near[0])}?" if near else ""
-        raise AppReferenceError(f"There is no file {ref.path}.{mend}")
-    name = os.path.basename(path)[: -len(".py")]
-    if "." in name or name in _RESERVED or _shadows(name, path):
-        better = name.replace(".", "_") if "." in name else f"{name}_app"
-        reason = (
-            "has a dot in its name, and is imported by it" if "." in name else "has the name of a module that it needs"
-        )
-        raise AppReferenceError(f"{ref.path} {reason}. Rename it, for example to {better}.py.")
-    return _Target(ref, os.path.dirname(path), path, name)
-
-
-def _locate_module(ref: AppRef, module: str) -> _Target:
-    root = os.getcwd()
-    parts = module.split(".")
-    base = os.path.join(root, *parts)
-    for path in (base + ".py", os.path.join(base, "__init__.py")):
-        if os.path.isfile(path):
-            if parts[0] in _RESERVED:
-                raise AppReferenceError(f"Module {module} has the name of one that it needs. Rename {parts[0]}.")
-            return _Target(ref, root, path, module)
-    raise AppReferenceError(
-        f"There is no module {module} in {root}. Run the command in the directory that holds {parts[0]}, "
-        f"or serve a file: zygo serve path/to/file.py"
-    )
-
-
-def _python_files(directory: str) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(directory) if name.endswith(".py"))
-    except OSError:
-        return []
-
-
-def _shadows(name: str, path: str) -> bool:
-    loaded = sys.modules.get(name)
-    if loaded is None or not modules.is_stdlib(name):
-        return False
-    return os.path.abspath(getattr(loaded, "__file__", None) or "") != path
-
-
-# -- evaluation ------------------------------------------------------------------------------------------------------
-
-
 def evaluate(ref: AppRef, *, default_name: str | None = None) -> Evaluated:
     """Execute the user's module as containers will and say what its app is.
 
@@ -200,7 +64,7 @@ def evaluate(ref: AppRef, *, default_name: str | None = None) -> Evaluated:
     executed (its traceback trimmed to the user's frames), InvalidError and UnsupportedError, with the user's file and
     line, when it asks for what cannot be. Its file descriptors, threads and imports stay in this process.
     """
-    target = _locate(ref)
+    target = locate(ref)
     closure = modules.close(target.root, target.path, target.name)
     _forget()
     with _running(target):
@@ -219,7 +83,7 @@ def watch_roots(ref: AppRef) -> tuple[WatchRoot, ...]:
     """What to watch for a file that could not be evaluated: its modules as far as reading finds them, without executing
     anything. Empty when the reference leads nowhere."""
     try:
-        target = _locate(ref)
+        target = locate(ref)
     except AppReferenceError:
         return tuple(watch_file(os.path.abspath(ref.path))) if ref.path else ()
     return merge_roots(modules.close(target.root, target.path, target.name).watch())
@@ -232,7 +96,7 @@ def _forget() -> None:
 
 
 @contextlib.contextmanager
-def _running(target: _Target) -> Iterator[None]:
+def _running(target: Target) -> Iterator[None]:
     """The script's directory first on the path, its modules always read anew, `modal` meaning `zygo`."""
     from zygo import alias
 
@@ -258,7 +122,7 @@ def _place_of_paths() -> int:
     return sys.meta_path.index(ordinary) if ordinary in sys.meta_path else len(sys.meta_path)
 
 
-def _drop_local_modules(target: _Target) -> None:
+def _drop_local_modules(target: Target) -> None:
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if name == target.name or (
@@ -293,7 +157,7 @@ class _FreshFinder(importlib.abc.MetaPathFinder):
         return spec
 
 
-def _execute(target: _Target, closure: Closure) -> ModuleType:
+def _execute(target: Target, closure: Closure) -> ModuleType:
     try:
         if target.ref.module is not None:
             return importlib.import_module(target.name)
@@ -313,7 +177,7 @@ def _execute(target: _Target, closure: Closure) -> ModuleType:
         raise failures.user_error(error, [target.root], closure) from None
 
 
-def _find_app(target: _Target, module: ModuleType) -> tuple[App, str]:
+def _find_app(target: Target, module: ModuleType) -> tuple[App, str]:
     """The app that is meant and the variable that holds it. Raises AppReferenceError."""
     apps = {name: value for name, value in vars(module).items() if isinstance(value, App)}
     wanted = target.ref.object
@@ -340,13 +204,13 @@ def _find_app(target: _Target, module: ModuleType) -> tuple[App, str]:
     raise AppReferenceError(f"There is no App in {target.shown}. {hint}Write at its top level: app = zygo.App()")
 
 
-def _suggest(target: _Target, apps: dict[str, App]) -> str:
+def _suggest(target: Target, apps: dict[str, App]) -> str:
     if not apps:
         return " Write at its top level: app = zygo.App()"
     return " Use: " + " or ".join(f"zygo serve {target.shown}::{name}" for name in apps)
 
 
-def _collect(target: _Target, closure: Closure, app: App, variable: str, default_name: str | None) -> Evaluated:
+def _collect(target: Target, closure: Closure, app: App, variable: str, default_name: str | None) -> Evaluated:
     name = app.name or default_name or _name_from(target)
     specs = app.specs()
     functions = list(app.registered_functions.values())
@@ -375,7 +239,7 @@ def _collect(target: _Target, closure: Closure, app: App, variable: str, default
     )
 
 
-def _name_from(target: _Target) -> str:
+def _name_from(target: Target) -> str:
     parts = target.name.split(".")
     stem = parts[-2] if parts[-1] == "__main__" and len(parts) > 1 else parts[-1]
     return re.sub(r"[^a-zA-Z0-9._-]+", "-", stem)[:63].strip("-") or "app"

@@ -352,6 +352,13 @@ def test_what_the_script_imports_from_its_directory_goes_along(project: Callable
         assert not wanted(name), name
 
 
+def test_a_folder_that_only_looks_like_an_installed_package(project: Callable[..., Path]) -> None:
+    root = project(hello="import zygo\nimport pydantic\napp = zygo.App()", pydantic__SLASH__compose="")
+    result = served()
+    assert result.third_party == ("pydantic",)
+    assert [s.local_path for s in result.sources] == [str(root / "hello.py")]
+
+
 def test_a_module_that_is_not_there_yet_is_watched_for(project: Callable[..., Path]) -> None:
     root = project(hello="import zygo\nimport later\napp = zygo.App()")
     failure("hello.py")

@@ -11,7 +11,7 @@ import pytest
 import zygo
 from zygo.errors import InvalidError, UnsupportedError
 from zygo.model import ImageStep
-from zygo.sdk import context
+from zygo.sdk import context, image_later
 from zygo.sdk import image as image_module
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         slim.add_local_dir(tmp_path / "no", "/data").resolve()
 
 
-@pytest.mark.parametrize("name", sorted(image_module._REFUSED))
+@pytest.mark.parametrize("name", sorted(image_later.REFUSED))
 def test_steps_that_come_later_name_themselves_and_an_alternative(name: str) -> None:
     for owner in (zygo.Image, slim):
         with pytest.raises(UnsupportedError, match=rf"mage\.{name}\(\) is not supported yet\. \w+"):

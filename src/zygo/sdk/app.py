@@ -164,20 +164,7 @@ class App:
             _refuse_positional(positional[0])
         parameters.check_names(renamed)
 
-        def decorate(target: Callable[..., Any] | Partial) -> Function:
-            partial = _as_partial(target)
-            own = parameters.check_name("Function", name or partial.raw.__name__)
-            owner = f"Function {own!r}"
-            options = parameters.read(owner, given, partial.concurrency, web=partial.web is not None)
-            for notice in (*options.notices, *partial.notices):
-                self.notice(notice, own)
-            function = Function(self, own, partial.raw, partial.web, options)
-            if is_generator is not None and is_generator != function.is_generator:
-                raise InvalidError(f"{owner}: is_generator={is_generator} is not what it is. Leave it out.")
-            self._register(function)
-            return function
-
-        return decorate
+        return lambda target: self._make(_as_partial(target), given)
 
     def local_entrypoint(self, *positional: Any, name: str | None = None) -> Callable[[F], F]:
         """Mark a function of this machine. It stays a plain function, for `zygo run` of a later release."""
@@ -231,6 +218,18 @@ class App:
     def specs(self) -> tuple[FunctionSpec, ...]:
         """Its functions as records. Reads the files that their images and secrets name; raises InvalidError."""
         return tuple(function.spec() for function in self.registered_functions.values())
+
+    def _make(self, partial: Partial, given: Mapping[str, Any]) -> Function:
+        name = parameters.check_name("Function", given.get("name") or partial.raw.__name__)
+        owner = f"Function {name!r}"
+        options = parameters.read(owner, given, partial.concurrency, web=partial.web is not None)
+        for notice in (*options.notices, *partial.notices):
+            self.notice(notice, name)
+        function = Function(self, name, partial.raw, partial.web, options)
+        if given.get("is_generator", function.is_generator) != function.is_generator:
+            raise InvalidError(f"{owner}: is_generator={given['is_generator']} is not what it is. Leave it out.")
+        self._register(function)
+        return function
 
     def _register(self, function: Function) -> None:
         other = self.registered_functions.get(function.name)
@@ -305,6 +304,8 @@ def _as_partial(target: Any) -> Partial:
 
 def _check_global(raw: Callable[..., Any]) -> None:
     name, qualname = raw.__name__, raw.__qualname__
+    if "." not in qualname and "<" not in qualname:
+        return
     corrected = definition(raw, "app.function()").ordered()
     if "<lambda>" in qualname:
         raise InvalidError(

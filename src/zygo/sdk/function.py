@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn
 from zygo.errors import InvalidError
 from zygo.model import FunctionSpec, Resources, ScalePolicy, WebSpec
 from zygo.sdk import context
-from zygo.sdk.unsupported import refusal
+from zygo.sdk.unsupported import placeholder, refusal
 
 if TYPE_CHECKING:
     from zygo.sdk.app import App
     from zygo.sdk.image import Image
     from zygo.sdk.parameters import Options
     from zygo.sdk.secret import Secret
+
+FunctionCall = placeholder("FunctionCall")
+"""Where programs import it from; see `unsupported`."""
 
 _CALLS = ("remote", "remote_gen", "spawn", "map", "starmap", "for_each", "spawn_map", "call", "submit")
 

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, Union
+from typing import TYPE_CHECKING, Any, Callable, Union
 
 from zygo.errors import InvalidError
 from zygo.model import ImageSpec, ImageStep
 from zygo.sdk import context, local_files, requirements
+from zygo.sdk.image_later import Later
 from zygo.sdk.parameters import check_env
 from zygo.sdk.patterns import NON_PYTHON_FILES, Ignore
 from zygo.sdk.sources import LocalSource, WatchRoot, sha256_of
@@ -24,46 +25,6 @@ if TYPE_CHECKING:
 Packages = Union[str, Sequence[str]]
 OLDEST, NEWEST = (3, 9), (3, 14)
 """The Python versions on which the code inside a container runs."""
-
-_LATER = "Images on a root file system of their own come later."
-_REFUSED = {
-    "apt_install": f"{_LATER} Many packages have wheels with their libraries: use pip_install(...). "
-    "Programs that this machine has under /usr are visible in containers.",
-    "run_commands": f"{_LATER} Use pip_install(...), env(...) and add_local_file(..., copy=True).",
-    "dockerfile_commands": f"{_LATER} Use pip_install(...), env(...) and add_local_file(..., copy=True).",
-    "run_function": "Do it at the module's top level, which runs once per revision, or before the command and add the "
-    "result with add_local_dir(..., copy=True).",
-    "from_registry": f"{_LATER} Use zygo.Image.debian_slim(python_version=...).pip_install(...).",
-    "from_dockerfile": f"{_LATER} Use zygo.Image.debian_slim(python_version=...).pip_install(...).",
-    "from_scratch": f"{_LATER} Use zygo.Image.debian_slim().",
-    "from_aws_ecr": f"{_LATER} Use zygo.Image.debian_slim(python_version=...).pip_install(...).",
-    "from_gcp_artifact_registry": f"{_LATER} Use zygo.Image.debian_slim(python_version=...).pip_install(...).",
-    "from_id": "Write the image's steps; what is built already is not built again.",
-    "from_name": "Write the image's steps; what is built already is not built again.",
-    "publish": "Images with the same steps are shared between apps by themselves.",
-    "build": "An image is built when its app is served.",
-    "micromamba": f"{_LATER} Use zygo.Image.debian_slim().pip_install(...).",
-    "micromamba_install": f"{_LATER} Use pip_install(...).",
-    "conda": f"{_LATER} Use zygo.Image.debian_slim().pip_install(...).",
-    "conda_install": f"{_LATER} Use pip_install(...).",
-    "uv_sync": "Export the lock file (`uv export --no-emit-project -o requirements.txt`) and use "
-    "pip_install_from_requirements('requirements.txt').",
-    "pip_install_from_pyproject": "Compile it (`uv pip compile pyproject.toml -o requirements.txt`) and use "
-    "pip_install_from_requirements('requirements.txt').",
-    "poetry_install_from_file": "Export it (`poetry export -o requirements.txt`) and use "
-    "pip_install_from_requirements('requirements.txt').",
-    "poetry_install_from_lockfile": "Export it (`poetry export -o requirements.txt`) and use "
-    "pip_install_from_requirements('requirements.txt').",
-    "pip_install_private_repos": "Build a wheel of the repository and put it on an index: "
-    "pip_install(..., index_url=...).",
-    "entrypoint": f"{_LATER} Containers start your module directly.",
-    "shell": f"{_LATER} No step runs in a shell.",
-    "cmd": f"{_LATER} Containers start your module directly.",
-    "copy_mount": "Use add_local_dir(..., copy=True).",
-    "copy_local_file": "Use add_local_file(..., copy=True).",
-    "copy_local_dir": "Use add_local_dir(..., copy=True).",
-    "extend": "Use the named steps such as pip_install(...).",
-}
 
 
 @dataclass(frozen=True)
@@ -77,21 +38,6 @@ class ResolvedImage:
 
 
 _Resolve = Callable[[], "tuple[Sequence[ImageStep], Sequence[LocalSource], Sequence[WatchRoot]]"]
-
-
-class _Refused:
-    """A step that a later release brings, as an attribute of the class and of its instances."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: Any, owner: type) -> Callable[..., NoReturn]:
-        what = f"{'image' if instance is not None else 'Image'}.{self._name}()"
-
-        def refuse(*args: Any, **kwargs: Any) -> NoReturn:
-            raise refusal(what, _REFUSED[self._name])
-
-        return refuse
 
 
 class Image:
@@ -342,35 +288,35 @@ class Image:
 
     # -- what a later release brings ---------------------------------------------------------------------------------
 
-    apt_install = _Refused()
-    run_commands = _Refused()
-    dockerfile_commands = _Refused()
-    run_function = _Refused()
-    from_registry = _Refused()
-    from_dockerfile = _Refused()
-    from_scratch = _Refused()
-    from_aws_ecr = _Refused()
-    from_gcp_artifact_registry = _Refused()
-    from_id = _Refused()
-    from_name = _Refused()
-    publish = _Refused()
-    build = _Refused()
-    micromamba = _Refused()
-    micromamba_install = _Refused()
-    conda = _Refused()
-    conda_install = _Refused()
-    uv_sync = _Refused()
-    pip_install_from_pyproject = _Refused()
-    poetry_install_from_file = _Refused()
-    poetry_install_from_lockfile = _Refused()
-    pip_install_private_repos = _Refused()
-    entrypoint = _Refused()
-    shell = _Refused()
-    cmd = _Refused()
-    copy_mount = _Refused()
-    copy_local_file = _Refused()
-    copy_local_dir = _Refused()
-    extend = _Refused()
+    apt_install = Later()
+    run_commands = Later()
+    dockerfile_commands = Later()
+    run_function = Later()
+    from_registry = Later()
+    from_dockerfile = Later()
+    from_scratch = Later()
+    from_aws_ecr = Later()
+    from_gcp_artifact_registry = Later()
+    from_id = Later()
+    from_name = Later()
+    publish = Later()
+    build = Later()
+    micromamba = Later()
+    micromamba_install = Later()
+    conda = Later()
+    conda_install = Later()
+    uv_sync = Later()
+    pip_install_from_pyproject = Later()
+    poetry_install_from_file = Later()
+    poetry_install_from_lockfile = Later()
+    pip_install_private_repos = Later()
+    entrypoint = Later()
+    shell = Later()
+    cmd = Later()
+    copy_mount = Later()
+    copy_local_file = Later()
+    copy_local_dir = Later()
+    extend = Later()
 
 
 # -- imports() -------------------------------------------------------------------------------------------------------

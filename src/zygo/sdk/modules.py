@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib.machinery
 import os
 import posixpath
 import sys
@@ -223,8 +224,17 @@ def _follow(closure: Closure, module: str) -> bool:
         else:
             if not os.path.isdir(package) or not (i + 1 < len(parts) or _holds_python(package)):
                 return i > 0
+            if i == 0 and _is_elsewhere(closure.root, part):
+                return False
         directory = package
     return True
+
+
+def _is_elsewhere(root: str, name: str) -> bool:
+    """Whether a real module of that name is on the path: it comes before a folder without __init__.py."""
+    path = [entry for entry in sys.path if os.path.abspath(entry or ".") != root]
+    spec = importlib.machinery.PathFinder.find_spec(name, path)
+    return spec is not None and spec.origin is not None
 
 
 def _holds_python(directory: str) -> bool:

@@ -261,17 +261,17 @@ def _refuse_generator(func: Callable[..., Any], name: str) -> None:
 
 def _check_factory(func: Callable[..., Any]) -> None:
     raw = inspect.unwrap(func)
-    corrected = definition(func, "app.function()", "zygo.asgi_app()").ordered()
-    shown = replace(corrected, keyword="def", arguments="", returns="", body="...\nreturn application")
-    reason = None
     if inspect.iscoroutinefunction(raw):
         reason = "is async, and what @asgi_app() decorates is called once, before there is an event loop"
     elif inspect.isgeneratorfunction(raw) or inspect.isasyncgenfunction(raw):
         reason = "is a generator, and what @asgi_app() decorates returns the application"
-    elif corrected.arguments or inspect.signature(func).parameters:
+    elif inspect.signature(func).parameters:
         reason = "has parameters, and what @asgi_app() decorates is called without any"
-    if reason:
-        raise InvalidError(f"{_owner(func)} {reason}. Write:\n\n{shown.text()}")
+    else:
+        return
+    corrected = definition(func, "app.function()", "zygo.asgi_app()").ordered()
+    shown = replace(corrected, keyword="def", arguments="", returns="", body="...\nreturn application")
+    raise InvalidError(f"{_owner(func)} {reason}. Write:\n\n{shown.text()}")
 
 
 def _check_path(func: Callable[..., Any], path: Any, *, docs: bool) -> None:
