@@ -80,7 +80,7 @@ is_python() {
 # find_python MINOR: prints the path of a Python of at least 3.MINOR, the system's first; fails without one.
 find_python() {
     local candidate
-    for candidate in "${ZYGO_PYTHON:-}" /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
+    for candidate in "${PYTHON:-}" /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
         [ -n "$candidate" ] || continue
         candidate=$(command -v "$candidate") || continue
         if is_python "$candidate" "$1"; then
@@ -130,8 +130,9 @@ sync_environment() {
 
 # A second environment, for tests that run zygo as an ordinary user while they themselves run as root: the repository, root's
 # home, uv's cache and .venv's interpreter may all be closed to others, so this one is made from Debian's own Python, holds
-# a copy of the project (not a link to it) and lies where every user can read. Exports ZYGO_TEST_USER_PYTHON, its python
-# (its zygo command is beside it). Does nothing when not root, where .venv serves; warns when there is no such Python.
+# a copy of the project (not a link to it) and lies where every user can read. Exports TESTS_USER_PYTHON, its python
+# (its zygo command is beside it; run it with: setpriv --reuid UID --regid GID --clear-groups). The name has no ZYGO_ before
+# it, since the tests clear all such variables. Does nothing when not root, where .venv serves; warns when there is no such Python.
 user_environment() {
     [ "$(id -u)" -eq 0 ] || return 0
     local folder=/var/lib/zygo-tests
@@ -147,5 +148,5 @@ user_environment() {
         export UV_PROJECT_ENVIRONMENT=$folder/venv UV_PYTHON=/usr/bin/python3 UV_LINK_MODE=copy
         quietly "$UV" sync --frozen --no-dev --no-editable --reinstall-package zygo
     ) || die "$folder/venv could not be made"
-    export ZYGO_TEST_USER_PYTHON=$folder/venv/bin/python
+    export TESTS_USER_PYTHON=$folder/venv/bin/python
 }
