@@ -71,6 +71,10 @@ class Live:
         """The warm loader's process."""
         return self._loader.pid
 
+    async def start(self) -> None:
+        """Start the warm loader's process already."""
+        await self._loader.start()
+
     async def changed(self) -> None:
         """Return once a watched file's content is another one than the last evaluation saw."""
         if self._watcher is None:

@@ -54,6 +54,11 @@ class WarmLoader:
         """The warm process; None while there is none."""
         return self._process.pid if self._process is not None else None
 
+    async def start(self) -> None:
+        """Start the process already, so that it warms up while the caller does something else."""
+        if self._process is None:
+            await self._start()
+
     async def evaluate(self) -> Evaluated:
         """What the file says now.
 

@@ -108,6 +108,8 @@ class _Serve:
         self._output.line(f"Stopped. {self._publisher.app or self._what} is no longer served.")
 
     async def _serve(self) -> int:
+        # First of all, since it takes the longest; the imports of the connection run beside it.
+        await self._live.start()
         connecting = asyncio.create_task(self._connect(replace=True), name="connect")
         try:
             await self._load()
