@@ -1,4 +1,9 @@
-"""The smallest zygo app: `zygo serve examples/hello.py`, then open the URL with ?x=12 behind it."""
+"""The smallest endpoint: a function of the query.
+
+    $ zygo serve hello.py
+    $ curl "$URL?x=12"
+    {"square":144}
+"""
 
 import zygo
 
@@ -7,6 +12,7 @@ app = zygo.App("hello", image=image)
 
 
 @app.function()
-@zygo.fastapi_endpoint()
-def square(x: int = 12) -> dict[str, int]:
+@zygo.fastapi_endpoint(docs=True)  # its interactive documentation is at $URL/docs
+def square(x: int):
+    print(f"squaring {x}")  # appears in the terminal where `zygo serve` runs
     return {"square": x**2}

@@ -1,0 +1,7 @@
+"""An app of several modules. Every module of the package goes into the containers, and `zygo serve` follows them all.
+
+    $ cd examples
+    $ zygo serve -m bookshop.api
+    $ curl "$URL?author=Borges"
+    {"books":["Ficciones","El Aleph"]}
+"""
