@@ -35,6 +35,7 @@ class RevisionPlan:
         files: host directory whose tree mirrors the absolute paths of the revision's own files.
         functions: what runs; `module` and `app_variable` say where they are defined.
         env: environment of the revision; `image_env` that of the image.
+        urls: of each web function of the app, by name.
         network: "isolated", "host" or "none".
         preload: top-level third-party modules worth importing ahead.
         debug: tracebacks may be shown to callers (`zygo serve`).
@@ -54,6 +55,7 @@ class RevisionPlan:
     env: dict[str, str] = field(default_factory=dict)
     image_env: dict[str, str] = field(default_factory=dict)
     workdir: str | None = None
+    urls: dict[str, str] = field(default_factory=dict)
     network: str = "isolated"
     preload: tuple[str, ...] = ()
     debug: bool = False

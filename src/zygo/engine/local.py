@@ -177,6 +177,7 @@ class LocalRevision:
             "app_variable": plan.app_variable,
             "functions": [{"name": function.name} for function in plan.functions if function.web],
             "env": {**plan.image_env, **plan.env, "ZYGO_APP": plan.app, "ZYGO_REVISION": plan.id},
+            "urls": plan.urls,
             "import_in": self._import_in,
             "debug": plan.debug,
         }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from zygo import wire
 from zygo.guest import isolate, tracebacks, web
+from zygo.sdk import context
 
 if TYPE_CHECKING:
     from zygo.guest.revision import RevisionZygote
@@ -86,6 +87,7 @@ def _data_bytes() -> int:
 def _identify(message: dict[str, Any]) -> None:
     os.environ["ZYGO_CONTAINER_ID"] = os.environ["MODAL_TASK_ID"] = message["id"]
     os.environ["ZYGO_FUNCTION"] = message["function"]
+    context.set_remote(True, container_id=message["id"], function=message["function"])
     # The random module, uuid and ssl reseed themselves after a fork; numpy's global generator does not.
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:

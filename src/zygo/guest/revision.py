@@ -14,6 +14,7 @@ from typing import Any
 from zygo import wire
 from zygo.guest import container, fitness, isolate, tracebacks, web
 from zygo.guest.fork_server import ForkServer
+from zygo.sdk import context
 
 _NAMESPACES = (
     isolate.CLONE_NEWUSER | isolate.CLONE_NEWNS | isolate.CLONE_NEWPID | isolate.CLONE_NEWIPC | isolate.CLONE_NEWUTS
@@ -96,7 +97,6 @@ class RevisionZygote:
             wire.send(self.control, {"type": "failed", "traceback": text[-60000:], "file": file, "line": line})
             return False
         gc.collect()
-        # Objects that exist now are never looked at by the collector again, so their pages stay shared after a fork.
         gc.freeze()
         wire.send(self.control, {"type": "loaded", **reply})
         return True
@@ -109,6 +109,8 @@ class RevisionZygote:
         socket.sethostname(self.message["hostname"])
 
     def _set_environment(self) -> None:
+        context.set_remote(True, functions=[spec["name"] for spec in self.message["functions"]])
+        context.set_web_urls(self.message["urls"])
         os.environ.update(self.message["env"])
         os.umask(0o022)
         os.makedirs(self.message["cwd"], exist_ok=True)

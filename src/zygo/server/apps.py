@@ -197,7 +197,6 @@ class Apps:
         functions = list(generation.functions.values())
         for function in functions:
             function.spec = generation.specs[function.name]
-            await self._give_address(function)
             function.endpoint = self._endpoint(app, function)
         gone = [f for f in app.functions.values() if f not in functions]
         app.functions = {f.name: f for f in functions}
@@ -207,7 +206,8 @@ class Apps:
             if function.port is not None:
                 self._gateway.remove_listener(function.port)
 
-    async def _give_address(self, function: LiveFunction) -> None:
+    async def give_address(self, function: LiveFunction) -> None:
+        """Give it its port and URL; requests meet 404 until `publish`. Undone by `withdraw`. Raises ExecutionError."""
         settings = self._settings
         function.hostname_url = f"http://{function.hostname}:{self._gateway_port}"
         if settings.domain != "localhost":
@@ -216,6 +216,13 @@ class Apps:
         if function.port is None:
             function.port = await self._own_port(function.hostname)
         function.url = function.hostname_url if self._names_resolve else f"http://127.0.0.1:{function.port}"
+
+    def withdraw(self, app: LiveApp, generation: Generation) -> None:
+        """Take back the addresses of functions that were not published after all."""
+        for function in generation.functions.values():
+            if function not in app.functions.values() and function.port is not None:
+                self._gateway.remove_listener(function.port)
+                function.port = None
 
     async def _own_port(self, hostname: str) -> int:
         for port in self._book.candidates(hostname):

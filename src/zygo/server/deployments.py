@@ -49,7 +49,7 @@ class Deployments:
             try:
                 if app.session.ended.is_set():
                     raise InvalidError("The command that serves this app has ended.")
-                self._name(app, spec, generation)
+                await self._name(app, spec, generation)
                 step = "image"
                 images = await self._build(spec, emit)
                 built = time.monotonic()
@@ -61,7 +61,7 @@ class Deployments:
                 self._apps.switch(app, generation)
             except BaseException as error:
                 app.release()
-                await self._undo(generation)
+                await self._undo(app, generation)
                 if not isinstance(error, Error):
                     raise
                 return _failed(step, error)
@@ -73,7 +73,7 @@ class Deployments:
                 "functions": [self._describe(function) for function in generation.functions.values()],
             }
 
-    def _name(self, app: LiveApp, spec: AppSpec, generation: Generation) -> None:
+    async def _name(self, app: LiveApp, spec: AppSpec, generation: Generation) -> None:
         taken: dict[str, str] = {}
         for function in spec.functions:
             if function.web is None:
@@ -86,6 +86,7 @@ class Deployments:
                 )
             taken[live.hostname] = live.name
             generation.functions[function.name] = live
+            await self._apps.give_address(live)
             generation.specs[function.name] = function
 
     async def _build(self, spec: AppSpec, emit: Emit) -> dict[str, BuiltImage]:
@@ -109,7 +110,7 @@ class Deployments:
             identifier = f"r-{secrets.token_hex(5)}"
             files = await asyncio.to_thread(self._sources.materialise, identifier, _files(spec, functions[0].image))
             trees.append(files)
-            plan = await self._plan(app, spec, functions, built, identifier, files)
+            plan = await self._plan(app, spec, functions, built, identifier, files, generation)
             revision = await self._engine.prepare(plan, app.on_log)
             generation.revisions.append(revision)
             for note in revision.notes:
@@ -125,8 +126,10 @@ class Deployments:
         built: BuiltImage,
         identifier: str,
         files: Path,
+        generation: Generation,
     ) -> RevisionPlan:
         runtime = await self._builder.runtime_layer(built.interpreter)
+        urls = {function.name: function.url for function in generation.functions.values()}
         prefix = built.interpreter.prefix
         binds = (built.venv,) if prefix.is_relative_to("/usr") else (built.venv, prefix)
         first = functions[0]
@@ -144,6 +147,7 @@ class Deployments:
             env=dict(first.env),
             image_env=dict(built.env),
             workdir=built.workdir,
+            urls=urls,
             network="none" if first.block_network else self._settings.network,
             preload=spec.third_party,
             debug=True,
@@ -165,7 +169,8 @@ class Deployments:
             grace=self._settings.grace_period,
         )
 
-    async def _undo(self, generation: Generation) -> None:
+    async def _undo(self, app: LiveApp, generation: Generation) -> None:
+        self._apps.withdraw(app, generation)
         for revision in generation.revisions:
             await revision.retire()
         generation.discard()
