@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,19 @@ from zygo.settings import Settings
 
 log = logging.getLogger("zygo.deployments")
 Emit = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class _Publication:
+    """One publish under way: what is wanted, and what was made of it so far."""
+
+    app: LiveApp
+    spec: AppSpec
+    emit: Emit
+    step: str = "app"
+    generation: Generation = field(default_factory=Generation)
+    images: dict[str, BuiltImage] = field(default_factory=dict)
+    runtimes: dict[str, Path] = field(default_factory=dict)
 
 
 class Deployments:
@@ -44,120 +58,116 @@ class Deployments:
         if missing:
             return {"type": "missing", "sha256": missing}
         async with app.lock:
-            step, began = "app", time.monotonic()
-            generation = Generation()
+            work = _Publication(app, spec, emit)
+            began = time.monotonic()
             try:
-                if app.session.ended.is_set():
-                    raise InvalidError("The command that serves this app has ended.")
-                await self._name(app, spec, generation)
-                step = "image"
-                images = await self._build(spec, emit)
+                await self._name(work)
+                work.step = "image"
+                await self._build(work)
                 built = time.monotonic()
-                step = "import"
-                await self._prepare(app, spec, images, generation)
+                work.step = "import"
+                await self._prepare(work)
                 loaded = time.monotonic()
-                step = "start"
-                await self._apps.publish(app, generation)
-                self._apps.switch(app, generation)
+                work.step = "start"
+                await self._apps.publish(app, work.generation)
+                self._apps.switch(app, work.generation)
             except BaseException as error:
                 app.release()
-                await self._undo(app, generation)
+                await self._undo(work)
                 if not isinstance(error, Error):
                     raise
-                return _failed(step, error)
+                return _failed(work.step, error)
             app.release()
             return {
                 "type": "published",
-                "revision": ",".join(revision.plan.id for revision in generation.revisions),
+                "revision": ",".join(revision.plan.id for revision in work.generation.revisions),
                 "seconds": {"build": built - began, "load": loaded - built},
-                "functions": [self._describe(function) for function in generation.functions.values()],
+                "functions": [self._describe(function) for function in work.generation.functions.values()],
             }
 
-    async def _name(self, app: LiveApp, spec: AppSpec, generation: Generation) -> None:
+    async def _name(self, work: _Publication) -> None:
+        if work.app.session.ended.is_set():
+            raise InvalidError("The command that serves this app has ended.")
         taken: dict[str, str] = {}
-        for function in spec.functions:
+        for function in work.spec.functions:
             if function.web is None:
                 continue
-            live = self._apps.function(app, function)
+            live = self._apps.function(work.app, function)
             if live.hostname in taken:
                 raise InvalidError(
                     f"The functions {taken[live.hostname]!r} and {live.name!r} have the same hostname {live.hostname}. "
                     f"Give one of them another label=."
                 )
             taken[live.hostname] = live.name
-            generation.functions[function.name] = live
+            work.generation.functions[function.name] = live
+            work.generation.specs[function.name] = function
             await self._apps.give_address(live)
-            generation.specs[function.name] = function
 
-    async def _build(self, spec: AppSpec, emit: Emit) -> dict[str, BuiltImage]:
-        images: dict[str, ImageSpec] = {_key(f.image): f.image for f in spec.functions if f.web is not None}
-
+    async def _build(self, work: _Publication) -> None:
         def on_line(step: str, line: str) -> None:
-            emit({"type": "build", "step": step, "line": line})
+            work.emit({"type": "build", "step": step, "line": line})
 
-        built = {}
-        for key, image in images.items():
-            built[key] = await self._builder.build(image, on_line=on_line, blobs=self._sources.path)
-        return built
+        async def build(image: ImageSpec) -> None:
+            built = await self._builder.build(image, on_line=on_line, blobs=self._sources.path)
+            work.images[_key(image)] = built
 
-    async def _prepare(
-        self, app: LiveApp, spec: AppSpec, images: dict[str, BuiltImage], generation: Generation
-    ) -> None:
+        async def runtime(version: str) -> None:
+            interpreter = await self._builder.interpreter(version, on_line=on_line)
+            work.runtimes[version] = await self._builder.runtime_layer(interpreter, on_line=on_line)
+
+        images = {_key(f.image): f.image for f in work.spec.functions if f.web is not None}
+        try:
+            async with asyncio.TaskGroup() as group:
+                for image in images.values():
+                    group.create_task(build(image))
+                for version in {image.python_version for image in images.values()}:
+                    group.create_task(runtime(version))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _prepare(self, work: _Publication) -> None:
         trees: list[Path] = []
-        generation.discard = lambda: self._sources.remove(trees)
-        for functions in _groups(spec):
-            built = images[_key(functions[0].image)]
+        work.generation.discard = lambda: self._sources.remove(trees)
+        for functions in _groups(work.spec):
             identifier = f"r-{secrets.token_hex(5)}"
-            files = await asyncio.to_thread(self._sources.materialise, identifier, _files(spec, functions[0].image))
-            trees.append(files)
-            plan = await self._plan(app, spec, functions, built, identifier, files, generation)
-            revision = await self._engine.prepare(plan, app.on_log)
-            generation.revisions.append(revision)
+            files = _files(work.spec, functions[0].image)
+            trees.append(await asyncio.to_thread(self._sources.materialise, identifier, files))
+            plan = self._plan(work, functions, trees[-1])
+            revision = await self._engine.prepare(plan, work.app.on_log)
+            work.generation.revisions.append(revision)
             for note in revision.notes:
-                app.on_log("", "", "system", note)
+                work.app.on_log("", "", "system", note)
             for function in functions:
-                self._add_pool(app, function, revision, generation)
+                self._add_pool(work, function, revision)
 
-    async def _plan(
-        self,
-        app: LiveApp,
-        spec: AppSpec,
-        functions: list[FunctionSpec],
-        built: BuiltImage,
-        identifier: str,
-        files: Path,
-        generation: Generation,
-    ) -> RevisionPlan:
-        runtime = await self._builder.runtime_layer(built.interpreter)
-        urls = {function.name: function.url for function in generation.functions.values()}
-        prefix = built.interpreter.prefix
-        binds = (built.venv,) if prefix.is_relative_to("/usr") else (built.venv, prefix)
+    def _plan(self, work: _Publication, functions: list[FunctionSpec], files: Path) -> RevisionPlan:
         first = functions[0]
+        built = work.images[_key(first.image)]
+        prefix = built.interpreter.prefix
         return RevisionPlan(
-            id=identifier,
-            app=app.name,
+            id=files.name,
+            app=work.app.name,
             image=built.hash,
             python=built.python,
-            binds=binds,
-            path_tail=(self._guest, runtime),
+            binds=(built.venv,) if prefix.is_relative_to("/usr") else (built.venv, prefix),
+            path_tail=(self._guest, work.runtimes[first.image.python_version]),
             files=files,
-            module=spec.module,
-            app_variable=spec.app_variable,
+            module=work.spec.module,
+            app_variable=work.spec.app_variable,
             functions=tuple(functions),
             env=dict(first.env),
             image_env=dict(built.env),
             workdir=built.workdir,
-            urls=urls,
+            urls={function.name: function.url for function in work.generation.functions.values()},
             network="none" if first.block_network else self._settings.network,
-            preload=spec.third_party,
+            preload=work.spec.third_party,
             debug=True,
             startup_timeout=max(f.startup_timeout or f.timeout for f in functions),
         )
 
-    def _add_pool(self, app: LiveApp, spec: FunctionSpec, revision: Revision, generation: Generation) -> None:
-        live = generation.functions[spec.name]
-        scheduler = self._apps.scheduler
-        traffic = FunctionTraffic(live.admission, spec.policy, scheduler.poke)
+    def _add_pool(self, work: _Publication, spec: FunctionSpec, revision: Revision) -> None:
+        generation, scheduler = work.generation, self._apps.scheduler
+        traffic = FunctionTraffic(generation.functions[spec.name].admission, spec.policy, scheduler.poke)
         generation.traffic[spec.name] = traffic
         generation.pools[spec.name] = Pool(
             revision=revision,
@@ -165,15 +175,15 @@ class Deployments:
             traffic=traffic,
             clock=time.monotonic,
             changed=scheduler.poke,
-            log=lambda container, text: app.on_log(spec.name, container, "system", text),
+            log=lambda container, text: work.app.on_log(spec.name, container, "system", text),
             grace=self._settings.grace_period,
         )
 
-    async def _undo(self, app: LiveApp, generation: Generation) -> None:
-        self._apps.withdraw(app, generation)
-        for revision in generation.revisions:
+    async def _undo(self, work: _Publication) -> None:
+        self._apps.withdraw(work.app, work.generation)
+        for revision in work.generation.revisions:
             await revision.retire()
-        generation.discard()
+        work.generation.discard()
 
     def _describe(self, function: LiveFunction) -> dict[str, Any]:
         spec = function.spec
