@@ -69,6 +69,7 @@ class LiveApp:
         self.functions: dict[str, LiveFunction] = {}
         self.generations: list[Generation] = []
         self.lock = asyncio.Lock()
+        self.said: set[str] = set()
         self.retiring: set[asyncio.Task[None]] = set()
         self._log_file = log_file
 
@@ -81,6 +82,12 @@ class LiveApp:
         """The change came to nothing: the old code goes on."""
         for function in self.functions.values():
             function.admission.unhold()
+
+    def note(self, text: str) -> None:
+        """Say something of zygo's own, once in the app's life."""
+        if text not in self.said:
+            self.said.add(text)
+            self.on_log("", "", "system", text)
 
     def on_log(self, function: str, container: str, stream: str, text: str) -> None:
         """One line of output, to the terminal and to the file."""

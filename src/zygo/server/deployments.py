@@ -136,7 +136,7 @@ class Deployments:
             revision = await self._engine.prepare(plan, work.app.on_log)
             work.generation.revisions.append(revision)
             for note in revision.notes:
-                work.app.on_log("", "", "system", note)
+                work.app.note(note)
             for function in functions:
                 self._add_pool(work, function, revision)
 
