@@ -20,7 +20,7 @@ def run(plan: Plan) -> Result:
     more = plan.idle_containers
     result = Result("memory", f"proportional set size per further idle container, {more} of them")
     result.settings = {
-        "zygo": "zygo serve, sandbox on, no spare, each container has answered one request; server and fork servers included",
+        "zygo": "zygo serve, sandbox on, no spare, each container has answered one request; all below the server",
         "uvicorn": f"{PEERS} further processes of uvicorn plain:web {PLAIN_OPTIONS}, each has answered one request",
     }
     with Platform(spares="0") as platform:

@@ -45,7 +45,7 @@ class App:
         self.function = function
         self.debug = debug
         self.notes: list[str] = []
-        self._built: Asgi | None = None
+        self.asgi: Asgi | None = None
 
     def prebuild(self) -> bool:
         """Whether there is a web application to make. Raises what FastAPI raises on a signature it cannot serve."""
