@@ -67,7 +67,7 @@ class App:
                 f"The asgi_app factory {self.function.name!r} returned {type(made).__name__}, which is not an ASGI application. "
                 f"Return the application object, for example `return FastAPI()`."
             )
-        return made
+        return made  # type: ignore[no-any-return]
 
     def _fastapi(self) -> Asgi:
         from fastapi import FastAPI
