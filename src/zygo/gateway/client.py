@@ -193,6 +193,10 @@ class ClientConnection(asyncio.Protocol):
         self._held = False
         self._set_reading()
 
+    def body_taken(self) -> None:
+        """The container has been sent what was held of the body."""
+        self._set_reading()
+
     def begin_tunnel(self, upstream: Upstream) -> None:
         """From now on, bytes go to and fro."""
         self.tunnel = upstream

@@ -100,6 +100,8 @@ class Upstream(asyncio.Protocol):
         self._complete = self._overrun = self._raw = self._rechunk = False
         self._head_bytes = 0
         cast("asyncio.Transport", self.transport).write(exchange.opening())
+        # A long body made the client wait while the request did; what was held of it has just been sent.
+        exchange.client.body_taken()
 
     def write(self, data: bytes) -> None:
         """Send more of the request, or of the tunnel."""
