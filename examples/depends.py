@@ -1,10 +1,10 @@
 """What a handler needs can be asked for with Depends: here a user, found by the request's header.
 
-    $ zygo serve depends.py
-    $ curl -H 'Authorization: Bearer s3cret' "$URL"
-    {"hello":"ada"}
-    $ curl "$URL"                                   # 401
-    {"detail":"who are you?"}
+$ zygo serve depends.py
+$ curl -H 'Authorization: Bearer s3cret' "$URL"
+{"hello":"ada"}
+$ curl "$URL"                                  # status 401
+{"detail":"who are you?"}
 """
 
 from typing import Annotated

@@ -1,8 +1,8 @@
 """The smallest endpoint: a function of the query.
 
-    $ zygo serve hello.py
-    $ curl "$URL?x=12"
-    {"square":144}
+$ zygo serve hello.py
+$ curl "$URL?x=12"
+{"square":144}
 """
 
 import zygo

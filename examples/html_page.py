@@ -1,8 +1,8 @@
 """A page for people instead of data for programs: return one of FastAPI's responses.
 
-    $ zygo serve html_page.py
-    $ curl "$URL?name=Ada"
-    <!doctype html><title>Hello</title><h1>Hello, Ada!</h1>
+$ zygo serve html_page.py
+$ curl "$URL?name=Ada"
+<!doctype html><title>Hello</title><h1>Hello, Ada!</h1>
 """
 
 from html import escape

@@ -1,8 +1,8 @@
 """Many requests in one container at once: right for handlers that mostly wait.
 
     $ zygo serve many_at_once.py
-    $ seq 20 | xargs -P 20 -I{} curl -s "$URL"      # answered within about a second, by one container or two
-    {"container":"c-...","at_once":...}
+    $ seq 20 | xargs -P 20 -I{} curl "$URL"         # half a second for all of them
+    {"container":"c-...","at_once":...
 
 Without `@zygo.concurrent` each of them would get a container of its own.
 """

@@ -1,9 +1,10 @@
 """Parameters in the path (an extension of zygo: without `path=` an endpoint answers at `/`).
 
-    $ zygo serve path_parameters.py
-    $ curl "$URL/items/7?size=large"
-    {"item":7,"size":"large"}
-    $ curl "$URL/items/seven"                       # 422: it is not an int
+$ zygo serve path_parameters.py
+$ curl "$URL/items/7?size=large"
+{"item":7,"size":"large"}
+$ curl "$URL/items/seven"                      # status 422
+{"detail":[{"type":"int_parsing","loc":["path","item"],...}]}
 """
 
 import zygo

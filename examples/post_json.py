@@ -1,8 +1,8 @@
 """A JSON body: `dict` takes any object, and what is missing in it is our own business.
 
-    $ zygo serve post_json.py
-    $ curl -d '{"words": ["a", "b", "a"]}' -H 'Content-Type: application/json' "$URL"
-    {"count":3,"distinct":["a","b"]}
+$ zygo serve post_json.py
+$ curl -d '{"words": ["a", "b", "a"]}' -H 'Content-Type: application/json' "$URL"
+{"count":3,"distinct":["a","b"]}
 """
 
 import zygo

@@ -1,9 +1,10 @@
 """A typed body and a typed answer: Pydantic checks the one and filters the other.
 
-    $ zygo serve pydantic_model.py
-    $ curl -d '{"name": "Erik", "qty": 10}' -H 'Content-Type: application/json' "$URL"
-    {"name":"Erik","total":25.0}
-    $ curl -d '{"qty": 10}' -H 'Content-Type: application/json' "$URL"     # 422, and it says that name is missing
+$ zygo serve pydantic_model.py
+$ curl -d '{"name": "Erik", "qty": 10}' -H 'Content-Type: application/json' "$URL"
+{"name":"Erik","total":25.0}
+$ curl -d '{"qty": 10}' -H 'Content-Type: application/json' "$URL"     # status 422
+{"detail":[{"type":"missing","loc":["body","name"],"msg":"Field required",...}]}
 """
 
 from pydantic import BaseModel

@@ -1,10 +1,10 @@
 """Several functions in one app: each has its own URL and its own containers, and scales on its own.
 
-    $ zygo serve several_functions.py
-    $ curl "$FAST_URL"
-    {"function":"fast"}
-    $ curl "$SLOW_URL"
-    {"function":"slow"}
+$ zygo serve several_functions.py
+$ curl "$URL_FAST"
+{"function":"fast"}
+$ curl "$URL_SLOW"
+{"function":"slow"}
 """
 
 import time

@@ -1,12 +1,12 @@
 """An answer that comes piece by piece: each event reaches the caller when it is made.
 
-    $ zygo serve streaming.py
-    $ curl -N "$URL?count=3"
-    data: 0
+$ zygo serve streaming.py
+$ curl -N "$URL?count=3"
+data: 0
 
-    data: 1
+data: 1
 
-    data: 2
+data: 2
 
 """
 

@@ -1,8 +1,8 @@
 """A program that was written for Modal runs as it is: here, `import modal` is zygo.
 
-    $ zygo serve unmodified_modal.py
-    $ curl "$URL?name=Ada"
-    {"hello":"Ada","local":false}
+$ zygo serve unmodified_modal.py
+$ curl "$URL?name=Ada"
+{"hello":"Ada","local":false}
 """
 
 import modal

@@ -1,8 +1,8 @@
 """Forms and file uploads, as FastAPI has them.
 
-    $ zygo serve upload.py
-    $ curl -F title=Notes -F file=@README.md "$URL"
-    {"title":"Notes","name":"README.md","bytes":...}
+$ zygo serve upload.py
+$ curl -F title=Notes -F file=@upload.py "$URL"
+{"title":"Notes","name":"upload.py","bytes":...}
 """
 
 from typing import Annotated

@@ -1,10 +1,10 @@
 """A whole ASGI application (FastAPI here) behind one URL, with its routes, its lifespan and its WebSockets.
 
-    $ zygo serve whole_app.py
-    $ curl "$URL/"
-    {"hits":1}
-    $ curl -X POST "$URL/notes?text=hi"
-    {"notes":["hi"]}
+$ zygo serve whole_app.py
+$ curl "$URL/"
+{"hits":1}
+$ curl -X POST "$URL/notes?text=hi"
+{"notes":["hi"]}
 """
 
 import zygo

@@ -1,7 +1,6 @@
 """An app of several modules. Every module of the package goes into the containers, and `zygo serve` follows them all.
 
-    $ cd examples
-    $ zygo serve -m bookshop.api
-    $ curl "$URL?author=Borges"
-    {"books":["Ficciones","El Aleph"]}
+$ zygo serve -m bookshop.api
+$ curl "$URL?author=Borges"
+{"books":["Ficciones","El Aleph"]}
 """
