@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import pty
 import queue
 import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from contextlib import suppress
@@ -53,26 +56,39 @@ def square(x: int):
 class Command:
     """A running `zygo`; its output by line."""
 
-    def __init__(self, home: Home, *args: str, **environment: str) -> None:
+    def __init__(self, home: Home, *args: str, terminal: bool = False, **environment: str) -> None:
         self.lines: list[str] = []
         self._new: queue.Queue[str] = queue.Queue()
+        read_end, write_end = pty.openpty() if terminal else os.pipe()
+        self.keyboard = os.dup(read_end) if terminal else -1
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", ZYGO, *args],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            stdin=write_end if terminal else subprocess.DEVNULL,
+            stdout=write_end,
+            stderr=write_end,
             cwd=home.folder,
             env={**home.environment, **environment},
+            start_new_session=terminal,
+            preexec_fn=_own_terminal if terminal else None,
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        os.close(write_end)
+        self._reader = threading.Thread(target=self._read, args=(read_end,), daemon=True)
         self._reader.start()
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as stream:
+    def _read(self, fd: int) -> None:
+        with open(fd, errors="replace") as stream, suppress(OSError):  # a terminal's end is an error of the device
             for line in stream:
                 self._new.put(line.rstrip("\n"))
+
+    def type(self, keys: bytes) -> None:
+        """Press keys at the terminal."""
+        os.write(self.keyboard, keys)
+
+    def hang_up(self) -> None:
+        """Close the terminal's window: its foreground processes get SIGHUP, and it takes no more output."""
+        os.close(self.keyboard)
+        self.keyboard = -1
+        self.process.send_signal(signal.SIGHUP)
 
     @property
     def text(self) -> str:
@@ -96,9 +112,16 @@ class Command:
             self.process.send_signal(number)
         status = self.process.wait(SECONDS)
         self._reader.join(SECONDS)
+        if self.keyboard >= 0:
+            os.close(self.keyboard)
+            self.keyboard = -1
         while not self._new.empty():
             self.lines.append(self._new.get())
         return status
+
+
+def _own_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 class Home:
@@ -116,8 +139,8 @@ class Home:
         self.environment = {k: v for k, v in os.environ.items() if k not in hidden} | places
         self.commands: list[Command] = []
 
-    def zygo(self, *args: str, **environment: str) -> Command:
-        self.commands.append(Command(self, *args, **environment))
+    def zygo(self, *args: str, terminal: bool = False, **environment: str) -> Command:
+        self.commands.append(Command(self, *args, terminal=terminal, **environment))
         return self.commands[-1]
 
     def serving(self, *args: str) -> Command:
@@ -257,6 +280,7 @@ def test_code_that_does_not_load_leaves_the_old_one_and_the_next_save_takes_over
     home.recorded("release", 1)
     assert len(home.record("revision")) == 1
     home.hello.write_text(HELLO)  # the very content that is live: nothing to publish
+    command.expect("loads again")
     home.recorded("release", 2)
     home.hello.write_text(HELLO + "# better\n")
     command.expect("Updated")
@@ -455,6 +479,41 @@ def test_a_reader_that_goes_away_ends_it(home: Home) -> None:
     )  # fmt: skip
     assert "Created other" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_at_a_terminal_a_broken_file_is_waited_for_and_ctrl_c_ends_it(home: Home) -> None:
+    home.hello.write_text("import modal\n\n1 / 0\n")
+    command = home.zygo("serve", "hello.py", terminal=True, TERM="xterm")
+    command.expect("ZeroDivisionError")
+    command.expect(r"Waiting for hello\.py to be saved")
+    home.hello.write_text(HELLO)
+    command.expect("Created hello")
+    command.expect("Serving")
+    assert "\x1b[" in command.text
+    command.type(b"\x03")
+    assert command.end() == 0
+    assert "Stopped. hello is no longer served." in command.text
+    assert "Traceback (most recent call last)" not in command.text.rpartition("Serving")[2]
+
+
+def test_at_a_terminal_a_failed_first_publication_is_mended_by_a_save(home: Home) -> None:
+    home.answer([{"type": "failed", "step": "image", "message": "no such package"}])
+    command = home.zygo("serve", "hello.py", terminal=True, TERM="xterm")
+    command.expect("no such package")
+    home.hello.write_text(HELLO + "# mended\n")
+    command.expect("hello in .* ms|Created hello")
+    command.expect("Serving")
+
+
+def test_closing_the_terminal_ends_it(home: Home) -> None:
+    command = home.zygo("serve", "hello.py", terminal=True, TERM="xterm")
+    command.expect("Serving")
+    children = _descendants(command.process.pid)
+    command.hang_up()
+    assert command.process.wait(SECONDS) == 0
+    home.recorded("closed", 1)
+    for pid in children - {entry["pid"] for entry in home.record("start")}:
+        assert asyncio.run(launch.gone(pid, 5.0))
 
 
 @pytest.mark.parametrize(

@@ -52,14 +52,16 @@ class Live:
 
     @property
     def watched(self) -> list[str]:
-        """What is watched, to be shown: files by name, whole folders with a slash at the end."""
-        shown = []
+        """What is watched, to be shown: files by name, whole folders with a slash at the end. What only may appear
+        one day (a module that would shadow a library) is left out."""
+        shown = set()
         for root in self._roots:
             if root.files is None:
-                shown.append(os.path.join(root.path, ""))
+                shown.add(os.path.join(os.path.relpath(root.path), ""))
             else:
-                shown += [os.path.join(root.path, name) for name in root.files]
-        return sorted({os.path.relpath(path) + ("/" if path.endswith("/") else "") for path in shown})
+                files = [os.path.join(root.path, name) for name in root.files]
+                shown |= {os.path.relpath(path) for path in files if os.path.isfile(path)}
+        return sorted(shown)
 
     @property
     def deaf(self) -> bool:

@@ -265,7 +265,9 @@ class _Serve:
         await holding
         # An equal state is not worth a revision, unless the last attempt at it failed.
         if before is not None and before.app == upload.app and not self._publisher.failed:
-            self._last_error = ""
+            if self._last_error:
+                self._last_error = ""
+                self._output.success(f"{self._what} loads again, and is as it was.")
             await _quietly(client.release(session.id))
             return False
         self._accept(upload)
