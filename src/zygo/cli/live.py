@@ -32,6 +32,9 @@ SECOND_LOOK_SECONDS = 0.05
 PATIENCE_SECONDS = 1.0
 """How much longer than the last one an evaluation may go on once a newer state is there."""
 
+ROUNDS = 8
+"""Enough for a burst of saves to settle; a file that is written all the time must not keep the app from being served."""
+
 _CLOCK_TICK_NS = 10_000_000
 """File times come from the kernel's coarse clock, which is up to one tick behind."""
 
@@ -91,7 +94,11 @@ class Live:
             self._changed |= await asyncio.to_thread(self._differing, paths)
 
     async def evaluate(self) -> Upload:
-        """The latest state, evaluated until no newer one is there. Raises what `WarmLoader.evaluate` raises."""
+        """The latest state, evaluated until no newer one is there (or ROUNDS times, when files change all the time).
+
+        Raises what `WarmLoader.evaluate` raises.
+        """
+        left = ROUNDS
         while True:
             self._note(self._changed | (self._watcher.take() if self._watcher else set()))
             self._changed = set()
@@ -99,18 +106,20 @@ class Live:
             try:
                 evaluated = await self._patiently()
                 upload = await asyncio.to_thread(collect, evaluated, self._digests)
+                left -= 1
             except EvaluationCancelledError:
                 continue
             except errors.Error as error:
                 self._arm((*self._roots, *loader.watch_roots(self._ref), *_fallback(self._ref, error)))
-                if await self._changes_soon():
+                left -= 1
+                if left > 0 and await self._changes_soon():
                     continue
                 raise
             self._took = time.monotonic() - clock
             self._arm(evaluated.watch)
             self._follow(evaluated, started)
-            if not self._changed:
-                return upload
+            if not self._changed or left <= 0:
+                return upload  # what changed meanwhile makes the next `changed` return at once
 
     def preload(self, modules: tuple[str, ...]) -> None:
         """Hold these third-party modules for the evaluations to come."""
