@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 1.0
 """How much longer than the last one an evaluation may go on once a newer state is there."""
 
 ROUNDS = 8
-"""Enough for a burst of saves to settle; a file that is written all the time must not keep the app from being served."""
+"""Enough for a burst of saves to settle; a file that is written all the time must not keep the app from being live."""
 
 _CLOCK_TICK_NS = 10_000_000
 """File times come from the kernel's coarse clock, which is up to one tick behind."""
