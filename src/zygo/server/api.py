@@ -60,7 +60,8 @@ class _Api:
         return JSONResponse(self._server.status())
 
     async def stop(self, request: Request) -> Response:
-        self._server.stop("`zygo server stop`")
+        replaced = bool((await _json(request)).get("replaced"))
+        self._server.stop("a newer command replaces it" if replaced else "`zygo server stop`", replaced=replaced)
         return JSONResponse({})
 
     async def logs(self, request: Request) -> Response:

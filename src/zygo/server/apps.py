@@ -141,6 +141,7 @@ class Apps:
         self._names_resolve = names_resolve
         self._apps: dict[str, LiveApp] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self.end_code = "stopped"
 
     @property
     def empty(self) -> bool:
@@ -319,7 +320,7 @@ class Apps:
     async def close(self) -> None:
         """End every app."""
         for app in list(self._apps.values()):
-            app.session.end("the server is stopping")
+            app.session.end("the server is stopping", self.end_code)
             await self._end(app)
         if self._ending:
             await asyncio.wait(self._ending)

@@ -153,9 +153,10 @@ class Server:
     async def _api_started(self) -> None:
         await self._api.up.wait()
 
-    def stop(self, reason: str) -> None:
-        """End the server. May be called twice."""
+    def stop(self, reason: str, *, replaced: bool = False) -> None:
+        """End the server; with `replaced` its sessions are told to come back to the next one. May be called twice."""
         self._reason = self._reason or reason
+        self.apps.end_code = "replaced" if replaced else "stopped"
         self._stop.set()
 
     async def _end_when_idle(self) -> None:

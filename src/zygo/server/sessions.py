@@ -56,10 +56,14 @@ class Session:
             }
         )
 
-    def end(self, reason: str) -> None:
-        """End it from our side; the client is told why. May be called twice."""
+    def end(self, reason: str, code: str = "ended") -> None:
+        """End it from our side; the client is told why. May be called twice.
+
+        `code`: "replaced" when another server is about to take this one's place (the client comes back to that one),
+        "stopped" when this one stops for good, "ended" otherwise.
+        """
         if not self.ended.is_set():
-            self._queue.put_nowait({"type": "ended", "reason": reason})
+            self._queue.put_nowait({"type": "ended", "reason": reason, "code": code})
             self._queue.put_nowait(None)
             self.ended.set()
 
