@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from benchmarks import processes, programs
@@ -23,20 +22,23 @@ def run(plan: Plan) -> Result:
     with Platform() as platform:
         program = programs.endpoint(platform.sources, "idle", options="scaledown_window=300")
         with platform.serve(program) as app:
-            server = _cpu({app.server_pid}, plan.idle_seconds)
-            command = _cpu(processes.tree(app.child.pid), plan.idle_seconds)
+            processes.settle(app.server_pid)
+            processes.settle(app.child.pid)
+            server = _cpu(app.server_pid, plan)
+            command = _cpu(app.child.pid, plan)
             memory = processes.memory({app.server_pid})
             command_memory = processes.memory(processes.tree(app.child.pid))
             app.get("/?x=12")
-            standing = _cpu(app.processes(), plan.idle_seconds)
+            processes.settle(app.server_pid)
+            standing = _cpu(app.server_pid, plan)
         programs.plain(platform.sources)
         with Uvicorn(platform.image_python, platform.sources) as uvicorn:
-            peer = _cpu({uvicorn.pid}, plan.idle_seconds)
+            peer = _cpu(uvicorn.pid, plan)
             peer_memory = processes.memory({uvicorn.pid})
     result.figures = [
-        Figure("zygo server", "%", (server,)),
+        Figure("zygo server and fork servers", "%", (server,)),
         Figure("zygo server, memory", "MiB", (memory,)),
-        Figure("zygo server, fork servers and one container", "%", (standing,)),
+        Figure("zygo server, fork servers one spare, one container", "%", (standing,)),
         Figure("zygo serve (the command)", "%", (command,)),
         Figure("zygo serve (the command), memory", "MiB", (command_memory,)),
         Figure("uvicorn", "%", (peer,)),
@@ -49,7 +51,5 @@ def run(plan: Plan) -> Result:
     return result
 
 
-def _cpu(pids: set[int], seconds: float) -> float:
-    before = processes.cpu_seconds(pids)
-    time.sleep(seconds)
-    return (processes.cpu_seconds(pids) - before) / seconds * 100
+def _cpu(root: int, plan: Plan) -> float:
+    return processes.cpu_share(root, plan.idle_seconds) * 100

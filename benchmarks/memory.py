@@ -29,6 +29,7 @@ def run(plan: Plan) -> Result:
             platform.sources, "held", options="scaledown_window=300", top="import time", body=body
         )
         with platform.serve(program) as app:
+            processes.settle(app.server_pid)
             base = processes.memory(app.processes())
             _containers(app, 1)
             one = processes.memory(app.processes())

@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+SETTLE_SECONDS = 60.0
+QUIET = 0.02
 
 END_SECONDS = 15.0
 """For a process to end after it was asked to."""
@@ -112,14 +116,26 @@ def resident(pid: int) -> float:
     return float(psutil.Process(pid).memory_info().rss) / 2**20
 
 
-def cpu_seconds(pids: Iterable[int]) -> float:
-    """Processor time that these processes have used, user and system."""
-    total = 0.0
-    for pid in pids:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = psutil.Process(pid).cpu_times()
-            total += times.user + times.system
-    return total
+def cpu_share(root: int, seconds: float) -> float:
+    """Processor time that the processes below `root`, itself included, use in `seconds` from now, in cores."""
+    before = {pid: _cpu_seconds(pid) for pid in tree(root)}
+    time.sleep(seconds)
+    return sum(_cpu_seconds(pid) - before.get(pid, 0.0) for pid in tree(root)) / seconds
+
+
+def settle(root: int) -> None:
+    """Return once the processes below `root` have become quiet, or after SETTLE_SECONDS."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while cpu_share(root, 1.0) > QUIET and time.monotonic() < deadline:
+        pass
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def kill_and_wait(pids: Iterable[int]) -> None:

@@ -31,15 +31,19 @@ def run(plan: Plan) -> Result:
     }
     with Platform() as platform:
         program = programs.whole_app(platform.sources, "warm", options="max_containers=1", max_inputs=MAX_INPUTS)
-        with platform.serve(program) as app, Uvicorn(platform.image_python, platform.sources) as uvicorn:
+        with platform.serve(program) as app, _uvicorn(platform) as uvicorn:
             for connections in CONNECTIONS:
                 _measure(result, plan, app, uvicorn, connections)
         program = programs.whole_app(platform.sources, "pair", options=PAIR, max_inputs=32, target_inputs=32)
-        arguments = PLAIN_OPTIONS.replace("--workers 1", "--workers 2")
-        with platform.serve(program) as app, Uvicorn(platform.image_python, platform.sources, arguments) as uvicorn:
+        with platform.serve(program) as app, _uvicorn(platform, workers=2) as uvicorn:
             wait_for("two containers", lambda: app.containers() == 2, 30.0)
             _measure(result, plan, app, uvicorn, 64, ", 2 containers / 2 workers", goal=0.9)
     return result
+
+
+def _uvicorn(platform: Platform, workers: int = 1) -> Uvicorn:
+    options = PLAIN_OPTIONS.replace("--workers 1", f"--workers {workers}")
+    return Uvicorn(platform.image_python, platform.sources, options, inherit=False)
 
 
 def _measure(
