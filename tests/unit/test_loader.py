@@ -515,6 +515,14 @@ def test_a_module_that_nothing_has(project: Callable[..., Path]) -> None:
     assert "    with image.imports():\n        import h2_nothing" in message
 
 
+def test_a_file_that_hides_a_module_of_python(project: Callable[..., Path]) -> None:
+    project(bad="import helper", helper="import this.deeper", this="zen = 1")
+    message = str(failure())
+    assert "this.py stands where Python looks first" in message
+    assert "Rename this.py." in message
+    assert "image.imports" not in message
+
+
 def test_a_name_that_a_failed_import_should_have_given(project: Callable[..., Path]) -> None:
     project(
         bad="""

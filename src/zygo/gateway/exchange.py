@@ -269,7 +269,7 @@ class Exchange:
             return
         details = endpoint.explain(backend) if endpoint.debug else None
         if details:
-            self.error = f"{self.error}\n{details}"
+            self.error = f"{self.error}: {details}"
         self.stop(Refusal(502, "zygo: the container died while it served this request", details))
 
     def _move(self, reason: str) -> None:

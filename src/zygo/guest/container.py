@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from zygo import wire
+from zygo.errors import Error
 from zygo.guest import isolate, tracebacks, web
 from zygo.sdk import context
 
@@ -52,7 +53,11 @@ def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
         return host.serve(_application(zygote, message["function"]), lifespan=not ours)
     except BaseException as error:
         text, file, line = tracebacks.describe(error, zygote.source)
-        if zygote.source not in text:
+        from zygo.guest import serve
+
+        if isinstance(error, serve.StartupFailed):
+            text = str(error)
+        elif zygote.source not in text and not isinstance(error, Error):
             import traceback
 
             text = traceback.format_exc()

@@ -76,7 +76,9 @@ class _Handler(logging.Handler):
     last = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage().rstrip()
+        text = tracebacks.trim(record.getMessage().rstrip(), sys.path[0])
+        if text.startswith("Application startup failed"):
+            return  # the reason came before it, and is what StartupFailed tells
         if record.exc_info and record.exc_info[1] is not None:
             text = tracebacks.describe(record.exc_info[1], sys.path[0])[0].rstrip()
         self.last = text

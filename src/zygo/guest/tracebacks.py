@@ -22,6 +22,13 @@ def describe(error: BaseException, source: str) -> tuple[str, str | None, int | 
     return text, file, line
 
 
+def trim(text: str, source: str) -> str:
+    """A traceback that comes as text (a failed lifespan does), from the first frame below `source` on."""
+    lines = text.splitlines(keepends=True)
+    first = next((i for i, line in enumerate(lines) if line.startswith(f'  File "{source}/')), None)
+    return lines[0] + "".join(lines[first:]) if first is not None and lines[0].startswith("Traceback") else text
+
+
 def _first_user_frame(tb: TracebackType | None, source: str) -> TracebackType | None:
     start = tb
     while tb is not None:

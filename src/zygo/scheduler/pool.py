@@ -234,7 +234,8 @@ class Pool:
             return ContainerError(text)
         except ContainerError as error:
             await asyncio.shield(container.exited)
-            return ContainerError(f"{self.spec.name} could not start: {container.reason() or error}", error.traceback)
+            cause = error.traceback.rstrip().rpartition("\n")[2] or container.reason() or error
+            return ContainerError(f"{self.spec.name} could not start: {cause}", error.traceback)
         return None
 
     def _ended(self, entry: _Entry, error: Error | None) -> None:

@@ -6,6 +6,7 @@ import ast
 import linecache
 import os
 import re
+import sys
 import traceback
 from typing import TYPE_CHECKING
 
@@ -151,6 +152,8 @@ def _place(error: BaseException, trace: TracebackType | None, roots: tuple[str, 
 
 
 def _mend(error: BaseException, file: str | None, line: int | None, closure: modules.Closure | None) -> str:
+    if isinstance(error, ImportError) and error.name and (hiding := _hides_stdlib(error.name)):
+        return f"{hiding} stands where Python looks first and hides its own module of that name. Rename {hiding}."
     if isinstance(error, ModuleNotFoundError) and error.name:
         return _missing_module(error.name, file, line, closure)
     if isinstance(error, ImportError) and "relative import" in str(error):
@@ -164,6 +167,14 @@ def _mend(error: BaseException, file: str | None, line: int | None, closure: mod
             f"top level uses must be on this machine: install it here too, or use it inside the function."
         )
     return ""
+
+
+def _hides_stdlib(name: str) -> str:
+    """The user's file that was imported in the place of Python's own module, "" when there is none."""
+    top = name.partition(".")[0]
+    loaded = getattr(sys.modules.get(top), "__file__", None) or ""
+    library = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+    return os.path.basename(loaded) if modules.is_stdlib(top) and loaded and not loaded.startswith(library) else ""
 
 
 def _missing_module(name: str, file: str | None, line: int | None, closure: modules.Closure | None) -> str:
