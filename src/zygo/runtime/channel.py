@@ -15,9 +15,6 @@ from zygo import wire
 
 _BATCH = 32
 
-MESSAGES_PER_TURN = 16
-"""How many messages are taken before the loop sees to others: a sandbox that never stops sending must not hold it."""
-
 Listener = Callable[[dict[str, Any], list[int]], None]
 
 
@@ -68,15 +65,16 @@ class Channel:
                 return
             try:
                 message, fds = wire.receive(self._sock)
+                if message is not None:
+                    self._on_message(message, fds)
+                    continue
             except BlockingIOError:
                 return
-            except (OSError, ValueError):
-                message, fds = None, []
-            if message is None:
-                self.close()
-                self._on_end()
-                return
-            self._on_message(message, fds)
+            except (OSError, ValueError, TypeError, AttributeError):
+                pass  # not a message, or one whose values are not what they must be
+            self.close()
+            self._on_end()
+            return
 
 
 class LineReader:

@@ -267,11 +267,12 @@ class RevisionZygote:
             del self._containers[container.id]
             container.exit_status(int(message.get("status") or 0))
         elif kind == "loaded" and not self._loaded.done():
+            unfit = message.get("unfit")
             self._loaded.set_result(
                 LoadReport(
-                    tuple(message.get("modules") or ()),
-                    message.get("unfit"),
-                    tuple(message.get("notes") or ()),
+                    tuple(name for name in map(str, message.get("modules") or ()) if name.isidentifier()),
+                    unfit if isinstance(unfit, dict) else None,
+                    tuple(map(str, message.get("notes") or ())),
                 )
             )
         elif kind == "failed" and not self._loaded.done():

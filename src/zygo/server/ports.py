@@ -24,7 +24,7 @@ class PortBook:
         try:
             known = json.loads(path.read_text())
             self._ports = {str(name): int(port) for name, port in known.items()}
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError):
             self._ports = {}
 
     def candidates(self, name: str) -> list[int]:

@@ -79,26 +79,40 @@ class SourceStore:
     def materialise(self, revision: str, files: Iterable[SourceFile]) -> Path:
         """Make the tree of a revision: each file at its absolute path below the returned directory.
 
-        Raises InvalidError for a path that is not absolute, leaves the tree or repeats, FileNotFoundError when a blob
-        is not there.
+        Raises InvalidError for a path that is not absolute, leaves the tree or lies below a file, FileNotFoundError when
+        a blob is not there; then nothing of the tree is left.
         """
         root = self._revisions / revision
+        try:
+            self._fill(root, files)
+        except BaseException:
+            shutil.rmtree(root, ignore_errors=True)
+            raise
+        return root
+
+    def _fill(self, root: Path, files: Iterable[SourceFile]) -> None:
         (root / "root").mkdir(parents=True)
         for file in files:
             parts = PurePosixPath(file.remote_path).parts
             if not parts or parts[0] != "/" or len(parts) < 2 or ".." in parts:
                 raise InvalidError(f"{file.remote_path!r} is not an absolute path of a file in a container.")
             target = root.joinpath(*parts[1:])
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source = self.path(file.sha256)
-            if self._link and file.size >= LINK_FROM:
-                os.link(source, target)
-                continue
-            shutil.copyfile(source, target)
-            target.chmod(0o755 if file.mode & 0o111 else 0o644)
+            try:
+                self._place(file, target)
+            except (FileExistsError, NotADirectoryError, IsADirectoryError):
+                text = f"{file.remote_path} is a file for one part of the app and a directory for another."
+                raise InvalidError(text) from None
         for directory in [root, *(p for p in root.rglob("*") if p.is_dir())]:
             directory.chmod(0o755)
-        return root
+
+    def _place(self, file: SourceFile, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = self.path(file.sha256)
+        if self._link and file.size >= LINK_FROM:
+            os.link(source, target)
+            return
+        shutil.copyfile(source, target)
+        target.chmod(0o755 if file.mode & 0o111 else 0o644)
 
     def remove(self, revisions: Iterable[Path]) -> None:
         """Remove trees that `materialise` made."""
