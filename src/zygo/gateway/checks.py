@@ -77,6 +77,7 @@ class Head:
         "connection",
         "expects",
         "forwarded",
+        "framed",
         "headers",
         "host",
         "keep_alive",
@@ -96,6 +97,7 @@ class Head:
         self.modern = modern
         self.host = b""
         self.length = 0
+        self.framed = False
         self.lines: list[bytes] = []
         self.upgrade = b""
         self.keep_alive = modern
@@ -174,16 +176,18 @@ def _second_host(head: Head, name: bytes, value: bytes) -> None:
 
 
 def _content_length(head: Head, name: bytes, value: bytes) -> None:
-    if head.length or not value.isdigit() or len(value) > 18:
+    if head.framed or not value.isdigit() or len(value) > 18:
         raise BadHead(400, "Content-Length must be one number, and not beside Transfer-Encoding")
+    head.framed = True
     head.length = int(value)
 
 
 def _transfer_encoding(head: Head, name: bytes, value: bytes) -> None:
-    if not head.modern or head.length:
+    if not head.modern or head.framed:
         raise BadHead(400, "Transfer-Encoding is for HTTP/1.1 only, once, and not beside Content-Length")
     if value.lower() != b"chunked":
         raise BadHead(501, "the only Transfer-Encoding that is accepted is chunked")
+    head.framed = True
     head.length = -1
 
 

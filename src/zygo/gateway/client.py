@@ -468,7 +468,9 @@ class ClientConnection(asyncio.Protocol):
             exchange.start()
         if self.current is None and not self.queue and not self._closing:
             limits = self.gateway.limits
-            if self._in_head:
+            if self._half_closed:
+                self._close()
+            elif self._in_head:
                 self.expect(self._head_started + limits.head)
             else:
                 self.expect(monotonic() + limits.keep_alive)
