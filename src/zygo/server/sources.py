@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from zygo.engine.machine import open_to_sandbox
 from zygo.errors import InvalidError
 from zygo.model import SourceFile
+from zygo.runtime.sandbox import SANDBOX_UID
 
 LINK_FROM = 8 * 2**20
 """Bytes. Larger blobs are linked into a revision instead of copied; a sandbox shows them read-only. Smaller ones are
@@ -104,6 +105,15 @@ class SourceStore:
                 raise InvalidError(text) from None
         for directory in [root, *(p for p in root.rglob("*") if p.is_dir())]:
             directory.chmod(0o755)
+        if self._is_root:
+            self._give_to_sandbox(root)
+
+    def _give_to_sandbox(self, root: Path) -> None:
+        """Without this what a program brings is its own for an ordinary user and not for root, whose containers have
+        another uid: a container may change its copy of each file, in its private layer."""
+        for path in [root, *root.rglob("*")]:
+            if path.stat().st_nlink == 1 or path.is_dir():  # a linked one is the blob itself
+                os.chown(path, SANDBOX_UID, SANDBOX_UID)
 
     def _place(self, file: SourceFile, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
