@@ -132,8 +132,12 @@ def build_revision_root(files: str) -> list[str]:
     mount(files, f"{root}{STAGE}/files", None, MS_BIND)
     tops = []
     for top in sorted({"root", *os.listdir(files)}):
-        os.makedirs(f"{root}/{top}", exist_ok=True)
         own = f"{root}{STAGE}/files/{top}"
+        if not os.path.isdir(own):  # a file right below the root
+            os.close(os.open(f"{root}/{top}", os.O_CREAT | os.O_WRONLY, 0o644))
+            mount(own, f"{root}/{top}", None, MS_BIND)
+            continue
+        os.makedirs(f"{root}/{top}", exist_ok=True)
         if top in _SKIPPED or not os.path.isdir(f"/{top}"):
             _overlay(f"{root}/{top}", [own], f"{root}{STAGE}/{top}")
         elif not _has_mounts_below(f"/{top}"):
