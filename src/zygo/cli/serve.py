@@ -76,8 +76,10 @@ class _Serve:
         loop = asyncio.get_running_loop()
         self._output.on_broken = self._stop.set
         self._output.watch_reader(loop)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled)
+        # A closed terminal sends it more than once (the kernel, the shell): no reason to end in haste.
+        loop.add_signal_handler(signal.SIGHUP, self._stop.set)
         serving = asyncio.create_task(self._serve(), name="serve")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         try:
