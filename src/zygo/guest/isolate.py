@@ -93,6 +93,21 @@ def loopback_up() -> None:
         fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", flags | IFF_UP, b""))
 
 
+def refuse_link_local() -> None:
+    """Make 169.254.0.0/16 unreachable: clouds give a machine's credentials to whoever asks there. Raises OSError."""
+    SIOCADDRT, RTF_UP, RTF_REJECT = 0x890B, 0x1, 0x200
+
+    def address(text: str) -> bytes:
+        return struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(text))
+
+    # struct rtentry of <net/route.h>: padding, destination, gateway, mask, flags, then fields that stay zero.
+    route = struct.pack(
+        "@L16s16s16sH", 0, address("169.254.0.0"), address("0.0.0.0"), address("255.255.0.0"), RTF_UP | RTF_REJECT
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, SIOCADDRT, route.ljust(120, b"\0"))
+
+
 # -- the file system of a revision -----------------------------------------------------------------------------------
 
 STAGE = "/.zygo"

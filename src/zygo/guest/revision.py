@@ -106,6 +106,7 @@ class RevisionZygote:
         isolate.mount("proc", "/proc", "proc", isolate.MS_NOSUID | isolate.MS_NODEV | isolate.MS_NOEXEC)
         if self.message["network"] != "host":
             isolate.loopback_up()
+            isolate.refuse_link_local()
         socket.sethostname(self.message["hostname"])
 
     def _set_environment(self) -> None:
