@@ -8,18 +8,23 @@ two ways is refused here, so that a container only ever sees heads which this fi
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 Header = tuple[bytes, bytes]
+Rule = Callable[["Head", bytes, bytes], None]
 
 MAX_HEAD = 64 * 1024
 """Bytes of a request's head: line and headers. Browsers stop at about 16 KiB of cookies."""
 
 MAX_HEADERS = 256
 """Headers of one request."""
+
+KNOWN_NAMES = 4096
+"""Spellings of header names whose rule is remembered."""
 
 METHODS = frozenset(
     b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK SEARCH REPORT "
@@ -121,20 +126,17 @@ def read_head(method: bytes, target: bytes, version: str, headers: Sequence[Head
         raise BadHead(431, f"the request has {len(headers)} headers; at most {MAX_HEADERS} are accepted")
     head = Head(method, target, headers, version == "1.1")
     lines = head.lines
+    known = _known
     for name, value in headers:
-        lower = name.lower()
-        if lower in _SPECIAL:
-            # By far the commonest one, and the only one of most probes and load generators.
-            if lower == b"host" and not head.host and value:
-                head.host = value
-            else:
-                _SPECIAL_RULES[lower](head, lower, value.strip(b" \t"))
-        elif b"_" not in lower or lower.replace(b"_", b"-") not in _SPECIAL:
+        rule = known[name] if name in known else _rule(name)
+        if rule is None:
             lines.append(b"%b: %b\r\n" % (name, value))
+        else:
+            rule(head, name, value.strip(b" \t"))
     host = head.host
     if host:
         if _HOST.fullmatch(host) is None:
-            _host_with_blanks(head)
+            raise BadHead(400, "the Host header is not a host name with an optional port")
     elif head.modern:
         raise BadHead(400, "the request has no Host header; HTTP/1.1 demands one")
     if head.connection is not None:
@@ -152,12 +154,6 @@ def hostname(host: bytes) -> str:
     return name.rstrip(b".").decode("latin-1")
 
 
-def _host_with_blanks(head: Head) -> None:
-    head.host = head.host.strip(b" \t")
-    if _HOST.fullmatch(head.host) is None:
-        raise BadHead(400, "the Host header is not a host name with an optional port")
-
-
 def _not_origin_form(head: Head) -> None:
     absolute = _ABSOLUTE.fullmatch(head.target)
     if absolute is None:
@@ -171,8 +167,22 @@ def _not_origin_form(head: Head) -> None:
     head.target = path if path.startswith(b"/") else b"/" + path
 
 
-def _second_host(head: Head, name: bytes, value: bytes) -> None:
-    raise BadHead(400, "the request has more than one Host header" if value else "the Host header is empty")
+def _rule(name: bytes) -> Rule | None:
+    """What to do with a header of this name, None to pass it on; remembered for names as clients spell them."""
+    lower = name.lower()
+    rule = _SPECIAL_RULES.get(lower)
+    if rule is None and b"_" in lower and lower.replace(b"_", b"-") in _SPECIAL:
+        # An app that reads its headers through CGI's or WSGI's eyes cannot tell it from the real one.
+        rule = _dropped
+    if len(_known) < KNOWN_NAMES and len(name) < 64:
+        _known[name] = rule
+    return rule
+
+
+def _host(head: Head, name: bytes, value: bytes) -> None:
+    if head.host or not value:
+        raise BadHead(400, "the request has more than one Host header" if value else "the Host header is empty")
+    head.host = value
 
 
 def _content_length(head: Head, name: bytes, value: bytes) -> None:
@@ -223,6 +233,7 @@ def _te(head: Head, name: bytes, value: bytes) -> None:
 def _forwarded(head: Head, name: bytes, value: bytes) -> None:
     if head.forwarded is None:
         head.forwarded = {}
+    name = name.lower()
     said = head.forwarded.get(name)
     head.forwarded[name] = value if said is None else said + b", " + value
 
@@ -231,13 +242,15 @@ def _dropped(head: Head, name: bytes, value: bytes) -> None:
     pass
 
 
-_SPECIAL_RULES: dict[bytes, Callable[[Head, bytes, bytes], None]] = {
+_SPECIAL_RULES: dict[bytes, Rule] = {
     **dict.fromkeys(HOP_BY_HOP | {b"http2-settings"}, _dropped),
     **dict.fromkeys(FORWARDED, _forwarded),
-    b"host": _second_host,
+    b"host": _host,
     b"content-length": _content_length,
     b"transfer-encoding": _transfer_encoding,
     b"connection": _connection,
     b"expect": _expect,
     b"te": _te,
 }
+
+_known: dict[bytes, Rule | None] = {}

@@ -474,7 +474,8 @@ class ClientConnection(asyncio.Protocol):
                 self.expect(self._head_started + limits.head)
             else:
                 self.expect(monotonic() + limits.keep_alive)
-        self._set_reading()
+        if self._paused or self.queue:
+            self._set_reading()
 
     def _set_reading(self) -> None:
         """Read from the client, or not: not while requests are queued, or too much of a body or tunnel is held."""

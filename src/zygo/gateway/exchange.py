@@ -71,7 +71,7 @@ class Exchange:
         self.head = head
         self.arrived = arrived
         self.pending: list[bytes] = []
-        self.id = f"{getrandbits(64):016x}"
+        self.id = b"%016x" % getrandbits(64)
 
     # -- the steps --------------------------------------------------------------------------------------------------
 
@@ -161,7 +161,7 @@ class Exchange:
             parts.append(b"TE: trailers\r\n")
         if head.upgrade:
             parts.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade)
-        parts.append(b"X-Request-Id: %b\r\n\r\n" % self.id.encode())
+        parts.append(b"X-Request-Id: %b\r\n\r\n" % self.id)
         if length:
             parts.append(self.take_body())
         return b"".join(parts)
@@ -202,32 +202,36 @@ class Exchange:
 
     def answer_head(self, answer: Answer, *, rechunk: bool) -> bytes:
         """The head for the client. Raises BadAnswer for a protocol switch that was not asked for."""
-        head = self.head
-        self.first = monotonic()
-        self.head_sent = True
-        status = self.status = answer.status
-        parts = [b"HTTP/1.1 %d %b\r\n" % (status, answer.reason)]
+        parts = [b"HTTP/1.1 %d %b\r\n" % (answer.status, answer.reason)]
         parts += answer.lines
         if rechunk:
             parts.append(b"Transfer-Encoding: chunked\r\n")
         elif answer.declared is not None:
             parts.append(b"Content-Length: %b\r\n" % answer.declared)
-        elif answer.length < 0:
-            head.keep_alive = False
-        if status == 101:
-            if not head.upgrade:
-                self.head_sent = False
+        if answer.status == 101:
+            if not self.head.upgrade:
                 raise BadAnswer("the container switched protocols without being asked to")
-            parts.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (answer.upgrade or head.upgrade))
-        elif not head.keep_alive or not self.received or self.client.draining:
-            head.keep_alive = False
-            parts.append(b"Connection: close\r\n")
-        elif not head.modern:
-            parts.append(b"Connection: keep-alive\r\n")
-        if self.endpoint is not None and self.endpoint.debug:
-            parts.append(self._server_timing())
-        parts.append(b"X-Request-Id: %b\r\n\r\n" % self.id.encode())
+            parts.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (answer.upgrade or self.head.upgrade))
+        parts.append(self.answer_tail(answer.status, length_known=rechunk or answer.length >= 0))
         return b"".join(parts)
+
+    def answer_tail(self, status: int, *, length_known: bool) -> bytes:
+        """The head is about to go out: what the gateway adds to it, down to the empty line. An answer without a
+        length that the client could know ends with the connection."""
+        head = self.head
+        self.first = monotonic()
+        self.head_sent = True
+        self.status = status
+        tail = b"X-Request-Id: %b\r\n\r\n" % self.id
+        if status != 101:
+            if not (head.keep_alive and length_known and self.received) or self.client.draining:
+                head.keep_alive = False
+                tail = b"Connection: close\r\n" + tail
+            elif not head.modern:
+                tail = b"Connection: keep-alive\r\n" + tail
+        if self._debug:
+            tail = self._server_timing() + tail
+        return tail
 
     def answered(self, *, reusable: bool) -> None:
         """The answer is complete."""
@@ -284,7 +288,7 @@ class Exchange:
             self.error = reason
             self.refuse(Refusal(502, "zygo: no container could be reached", reason if self._debug else None))
             return
-        log.info("request %s moves: %s", self.id, reason)
+        log.info("request %s moves: %s", self.id.decode(), reason)
         self._release()
         self._wait(endpoint, front=True)
 
@@ -376,7 +380,7 @@ class Exchange:
         client.write(
             render(
                 refusal,
-                request_id=self.id,
+                request_id=self.id.decode(),
                 accept=head.header(b"accept"),
                 head_only=head.method == b"HEAD",
                 keep_alive=head.keep_alive,
@@ -457,7 +461,7 @@ class Exchange:
             fork,
             first,
             now - self.arrived,
-            self.id,
+            self.id.decode(),
             "" if self.backend is None else self.backend.id,
             self.client.address(head),
             self.error,

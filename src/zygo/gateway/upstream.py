@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import re
 import socket
 from typing import TYPE_CHECKING, cast
 
@@ -25,6 +26,15 @@ log = logging.getLogger(__name__)
 
 JOIN_LIMIT = 16 * 1024
 """Bytes up to which the pieces of one write are joined; beyond it a copy costs more than a vectored write."""
+
+PLAIN_HEAD = re.compile(
+    rb"HTTP/1\.1 (20[0-35-9]|2[1-9][0-9]|30[0-35-9]|3[1-9][0-9]|[45][0-9][0-9]) [\t\x20-\x7e\x80-\xff]*\r\n"
+    rb"((?:(?!(?i:connection|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade|http2-settings|x-request-id):)"
+    rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
+)
+"""A complete head of an answer that has a body, in strict spelling, without a header that needs care."""
+
+CONTENT_LENGTH = re.compile(rb"\n(?i:content-length):[\t ]*([0-9]{1,18})[\t ]*(?=\r)")
 
 _connecting: set[asyncio.Task[object]] = set()
 
@@ -88,6 +98,7 @@ class Upstream(asyncio.Protocol):
         self._rechunk = False
         self._complete = False
         self._overrun = False
+        self._reusable = False
 
     # -- the exchange's side ----------------------------------------------------------------------------------------
 
@@ -95,13 +106,10 @@ class Upstream(asyncio.Protocol):
         """Send `exchange`'s request; only on an idle connection."""
         self.exchange = exchange
         self.uses += 1
-        self._parser = HttpResponseParser(self)
-        self._answer = None
-        self._complete = self._overrun = self._raw = self._rechunk = False
-        self._head_bytes = 0
         cast("asyncio.Transport", self.transport).write(exchange.opening())
-        # A long body made the client wait while the request did; what was held of it has just been sent.
-        exchange.client.body_taken()
+        if exchange.head.length:
+            # A long body made the client wait while the request did; what was held of it has just been sent.
+            exchange.client.body_taken()
 
     def write(self, data: bytes) -> None:
         """Send more of the request, or of the tunnel."""
@@ -124,11 +132,11 @@ class Upstream(asyncio.Protocol):
     def detach(self) -> None:
         """The exchange is over on this connection: nothing is told to it any more."""
         self.exchange = None
-        self.tunnel = False
-        self._parser = None
-        self._answer = None
-        self._out.clear()
-        self.resume_reading()
+        self.tunnel = self._raw = False
+        if self._parser is not None:
+            self._forget_parser()
+        if self.read_paused:
+            self.resume_reading()
 
     def keep(self) -> bool:
         """Whether the connection may serve another request; then it is idle from now on, else it is closed."""
@@ -183,8 +191,17 @@ class Upstream(asyncio.Protocol):
         if self.tunnel:
             exchange.client.write(data)
             return
+        parser = self._parser
+        if parser is None:
+            plain = PLAIN_HEAD.match(data)
+            if plain is not None and exchange.head.method != b"HEAD":
+                lengths = CONTENT_LENGTH.findall(data, plain.start(2) - 1, plain.end(2))
+                if len(lengths) == 1:
+                    self._plain(exchange, data, plain, int(lengths[0]))
+                    return
+            parser = self._parser = HttpResponseParser(self)
         try:
-            cast("HttpResponseParser", self._parser).feed_data(data)
+            parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
             self._begin_tunnel(exchange, data[upgrade.args[0] :])
             return
@@ -198,7 +215,7 @@ class Upstream(asyncio.Protocol):
             exchange.client.write_all(out)
             out.clear()
         if self._complete:
-            exchange.answered(reusable=not self._overrun and self._answer is not None and self._answer.reusable)
+            exchange.answered(reusable=self._reusable and not self._overrun)
         elif self._answer is None:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_ANSWER_HEAD:
@@ -206,6 +223,19 @@ class Upstream(asyncio.Protocol):
         elif self._answer.length > 0:
             # From here on the parser could only copy.
             self._raw = True
+
+    def _plain(self, exchange: Exchange, data: bytes, head: re.Match[bytes], length: int) -> None:
+        """The commonest answer by far: its whole head is here, with a length and nothing in it that belongs to one hop.
+        The headers go on as they are, which costs a quarter of taking them apart and putting them together again."""
+        end = head.end()
+        tail = exchange.answer_tail(int(head[1]), length_known=True)
+        size = len(data) - end
+        exchange.client.write_all([data[: end - 2], tail, data[end : end + length] if size > length else data[end:]])
+        if size >= length:
+            exchange.answered(reusable=size == length)
+        else:
+            self._left = length - size
+            self._raw = self._reusable = True
 
     def _pass_on(self, exchange: Exchange, data: bytes) -> None:
         size = len(data)
@@ -216,7 +246,7 @@ class Upstream(asyncio.Protocol):
         overrun = size > self._left
         exchange.client.write(data[: self._left] if overrun else data)
         self._left = 0
-        exchange.answered(reusable=not overrun and self._answer is not None and self._answer.reusable)
+        exchange.answered(reusable=self._reusable and not overrun)
 
     def eof_received(self) -> None:
         return None
@@ -275,6 +305,7 @@ class Upstream(asyncio.Protocol):
             exchange.interim(answer)
             return
         self._answer = answer
+        self._reusable = answer.reusable
         self._left = answer.length
         self._rechunk = answer.length < 0 and exchange.head.modern
         self._out.append(exchange.answer_head(answer, rechunk=self._rechunk))
@@ -307,14 +338,20 @@ class Upstream(asyncio.Protocol):
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
+    def _forget_parser(self) -> None:
+        self._parser = None
+        self._answer = None
+        self._complete = self._overrun = self._rechunk = False
+        self._head_bytes = 0
+        self._out.clear()
+
     def _begin_tunnel(self, exchange: Exchange, rest: bytes) -> None:
         if self._answer is None or self._answer.status != 101:
             exchange.bad_answer("the container switched protocols without being asked to")
             return
         self.tunnel = True
-        self._parser = None
         exchange.client.write_all(self._out)
-        self._out.clear()
+        self._forget_parser()
         if rest:
             exchange.client.write(rest)
         exchange.tunnel_begun()
