@@ -146,8 +146,13 @@ class _Serve:
     async def _connect(self, *, replace: bool) -> Client:
         client = await launch.connect(place(), replace=replace, say=self._output.hint)
         if replace:
-            for text in (await client.status()).get("warnings", []):
+            status = await client.status()
+            for text in status.get("warnings", []):
                 self._output.warning(text)
+            gateway = status.get("gateway", {})
+            wanted, port = gateway.get("requested_port"), gateway.get("port")
+            if wanted and wanted != port:
+                self._output.hint(f"Port {wanted} is taken, so the gateway uses {port}.")
         return client
 
     async def _load(self) -> None:

@@ -24,7 +24,8 @@ process that belongs to it. It starts nothing by itself; `close` ends its server
     serve.url(function), serve.hostname_url(function)     as printed
     serve.get / post / request(function, ..., path=)      httpx, connection closed after each
     serve.save(path, text, atomic=False), serve.delete(path)      below the program's folder
-    serve.stop() -> exit status after SIGINT; serve.signal(number); serve.kill(); serve.hang_up() (closes its terminal)
+    serve.stop() -> exit status after SIGINT; serve.signal(number); serve.kill(); serve.hang_up() (closes its terminal);
+    serve.close_output() (closes its pipe)
 
 Every wait has a deadline and fails with everything the command printed. `HarnessError` is an AssertionError.
 """
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
 
 SECONDS = 60.0
 """How long a wait lasts before it fails: a first image is built within it on a slow machine."""
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 PAUSE = 0.01
 """Between two looks at what sends no events (files, control groups)."""
@@ -398,18 +401,20 @@ class Serve:
 
     def url(self, function: str) -> str:
         """The URL printed last for `function`."""
-        match = self.seen(rf"^\s*(?:\x1b\[[\d;]*m)*\s*{re.escape(function)} => (http[^\s\x1b]+)")
-        if match is None:
-            raise HarnessError(f"no URL was printed for {function!r}:\n{self.text}")
-        return match[1]
+        return self._urls(function)[0]
 
     def hostname_url(self, function: str) -> str:
         """The URL with its hostname, printed as the first one or below it."""
-        lines = self.text.splitlines()
-        own = f"  {function} => {self.url(function)}"
-        below = lines[len(lines) - 1 - lines[::-1].index(own) + 1]
-        also = re.search(r"also (http\S+)", below)
-        return also[1] if also else self.url(function)
+        url, also = self._urls(function)
+        return also or url
+
+    def _urls(self, function: str) -> tuple[str, str]:
+        lines = _ESCAPES.sub("", self.text).splitlines()
+        for number in range(len(lines) - 1, -1, -1):
+            if match := re.match(rf"\s*{re.escape(function)} => (http\S+)", lines[number]):
+                also = re.match(r"\s*also (http\S+)", "".join(lines[number + 1 : number + 2]))
+                return match[1], also[1] if also else ""
+        raise HarnessError(f"no URL was printed for {function!r}:\n{self.text}")
 
     def request(self, method: str, function: str, *, path: str = "", **how: Any) -> httpx.Response:
         """One request on a connection of its own; `how` goes to httpx. `path` starts with a slash."""
@@ -469,6 +474,11 @@ class Serve:
         self._reader.join(timeout)
         self._close_files()
         return self.exit_status(timeout)
+
+    def close_output(self) -> None:
+        """Stop reading what it prints and close that end: the reader of its pipe has ended."""
+        os.write(self._wake[1], b"x")
+        self._reader.join()
 
     def _close_files(self) -> None:
         if self._master >= 0:
