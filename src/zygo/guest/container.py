@@ -33,7 +33,7 @@ def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
     try:
         if zygote.sandboxed:
             isolate.unshare(_PER_CONTAINER)
-            isolate.build_container_root(zygote.tops)
+            isolate.build_container_root(zygote.tops, zygote.carried)
         else:
             os.setsid()
             isolate.prctl(isolate.PR_SET_PDEATHSIG, isolate.SIGKILL)
@@ -45,8 +45,9 @@ def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
         _identify(message)
         from zygo.guest import serve
 
-        host = serve.Host(socket.socket(fileno=listener), control, message["grace"])
         prebuilt = zygote.apps.get(message["function"])
+        config = prebuilt.config if prebuilt is not None else None
+        host = serve.Host(socket.socket(fileno=listener), control, message["grace"], config)
         if message["park"] and not host.park(prebuilt):
             return 0
         ours = prebuilt is not None and prebuilt.asgi is not None

@@ -161,7 +161,7 @@ def build_revision_root(files: str) -> list[str]:
             _lay_over(f"{root}/{top}", own)
             continue
         tops.append(top)
-    for path in _carried():
+    for path in carried():
         os.makedirs(root + path, exist_ok=True)
         mount(path, root + path, None, MS_BIND | MS_REC)
     for name in ("container", "old"):
@@ -176,7 +176,8 @@ def build_revision_root(files: str) -> list[str]:
     return tops
 
 
-def _carried() -> list[str]:
+def carried() -> list[str]:
+    """The mounts in what a revision and its containers have of their own; to be found before these cover them."""
     # An interpreter or an image may itself lie under /root or /tmp on the host (root's pyenv, a test's data directory).
     # The sandbox shows it at the same path, which the revision's and the container's own directories cover.
     paths = (line.split()[1].replace("\\040", " ") for line in _mounts())
@@ -192,11 +193,14 @@ def _mounts() -> list[str]:
         return file.read().splitlines()
 
 
-def build_container_root(tops: list[str]) -> None:
-    """Private writable layers for one container, over those of its revision zygote (whose module may have written)."""
+def build_container_root(tops: list[str], carried: list[str]) -> None:
+    """Private writable layers for one container, over those of its revision zygote (whose module may have written).
+
+    `tops` is what `build_revision_root` returned, `carried` what `carried` found after it.
+    """
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    carried = {path: os.open(path, os.O_PATH) for path in _carried()}
+    kept = {path: os.open(path, os.O_PATH) for path in carried}
     base = f"{STAGE}/container"
     mount("tmpfs", base, "tmpfs", _PRIVATE_TMPFS, "mode=755")
     for top in tops:
@@ -209,7 +213,7 @@ def build_container_root(tops: list[str]) -> None:
             _overlay(path, [path], f"{base}/{path.strip('/').replace('/', '-')}")
         else:
             mount("tmpfs", path, "tmpfs", _PRIVATE_TMPFS, f"mode={mode}")
-    for path, fd in carried.items():
+    for path, fd in kept.items():
         os.makedirs(path, exist_ok=True)
         mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
         os.close(fd)
@@ -341,6 +345,8 @@ def _last_capability() -> int:
 
 _PROGRAM = _seccomp_program()
 _LAST_CAPABILITY = _last_capability()
+_CAPABILITY_HEADER = (ctypes.c_uint32 * 2)(0x20080522, 0)
+_NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
 
 
 def drop_privileges() -> None:
@@ -348,9 +354,7 @@ def drop_privileges() -> None:
     for capability in range(_LAST_CAPABILITY + 1):
         prctl(PR_CAPBSET_DROP, capability)
     _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    data = (ctypes.c_uint32 * 6)()
-    _check(_libc.capset(header, data), "capset")
+    _check(_libc.capset(_CAPABILITY_HEADER, _NO_CAPABILITIES), "capset")
     _check(prctl(PR_SET_NO_NEW_PRIVS, 1), "no_new_privs")
     if _PROGRAM is not None:
         number = _SECCOMP[platform.machine()]

@@ -52,7 +52,7 @@ def _inner(files: str) -> dict[str, object]:
         step = "container's namespaces"
         steps.unshare(steps.CLONE_NEWNS | steps.CLONE_NEWIPC | steps.CLONE_NEWUTS)
         step = "container's root"
-        steps.build_container_root(tops)
+        steps.build_container_root(tops, steps.carried())
         step = "dropping privileges"
         steps.drop_privileges()
     except OSError as error:

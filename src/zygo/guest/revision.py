@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from zygo import wire
-from zygo.guest import container, fitness, isolate, tracebacks, web
+from zygo.guest import container, fitness, isolate, serve, tracebacks, web
 from zygo.guest.fork_server import ForkServer
 from zygo.sdk import context
 
@@ -78,6 +78,7 @@ class RevisionZygote:
         self.debug: bool = message["debug"]
         self.control = control
         self.tops: list[str] = []
+        self.carried: list[str] = []
         self.apps: dict[str, web.App] = {}
         self._containers: dict[int, str] = {}
         self.server = ForkServer(control, {"start": self.start}, self._exited)
@@ -96,6 +97,7 @@ class RevisionZygote:
             text, file, line = tracebacks.describe(error, self.source)
             wire.send(self.control, {"type": "failed", "traceback": text[-60000:], "file": file, "line": line})
             return False
+        serve.take_logger()
         gc.collect()
         gc.freeze()
         wire.send(self.control, {"type": "loaded", **reply})
@@ -103,6 +105,7 @@ class RevisionZygote:
 
     def _enter_sandbox(self) -> None:
         self.tops = isolate.build_revision_root(self.message["files"])
+        self.carried = isolate.carried()
         isolate.mount("proc", "/proc", "proc", isolate.MS_NOSUID | isolate.MS_NODEV | isolate.MS_NOEXEC)
         if self.message["network"] != "host":
             isolate.loopback_up()
@@ -133,6 +136,8 @@ class RevisionZygote:
             app = web.App(function, debug=self.debug)
             if app.prebuild():
                 self.apps[spec["name"]] = app
+                if app.asgi is not None:
+                    app.config = serve.configure(app.asgi, lifespan=False)
                 notes += app.notes
         unfit = fitness.compare(baseline, started, self.source)
         return {

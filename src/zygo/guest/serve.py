@@ -85,6 +85,41 @@ class _Handler(logging.Handler):
         print(text, file=sys.stderr, flush=True)
 
 
+_handler = _Handler()
+
+
+def take_logger() -> None:
+    """Have uvicorn's messages, whatever the user's module did to logging while it was imported."""
+    logger = logging.getLogger("uvicorn.error")
+    if logger.handlers != [_handler] or logger.level != logging.WARNING:
+        logger.handlers = [_handler]
+        logger.setLevel(logging.WARNING)
+    logger.propagate = False
+
+
+def configure(asgi: Callable[..., Any], *, lifespan: bool) -> Config:
+    """uvicorn's configuration for `asgi`. It holds no loop and no socket, so a fork server makes it once for all.
+
+    `lifespan`: whether the application may have a startup and a shutdown.
+    """
+    config = Config(
+        asgi,
+        lifespan="auto" if lifespan else "off",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        forwarded_allow_ips="*",
+        timeout_keep_alive=_KEEP_ALIVE,
+        ws_ping_interval=None,
+        ws_max_size=128 * 2**20,
+        backlog=_BACKLOG,
+    )
+    config.load()
+    return config
+
+
 class Host:
     """This process's event loop and listening socket, from before it has an application until its end.
 
@@ -92,22 +127,22 @@ class Host:
         listener: the listening socket, made by the server; not accepted from before the application is ready.
         control: the socket to the server; when it ends, so does this process.
         grace: seconds that requests in flight have once it was told to stop.
+        config: for the application, when the fork server has made it.
     """
 
-    def __init__(self, listener: socket.socket, control: socket.socket, grace: float) -> None:
+    def __init__(
+        self, listener: socket.socket, control: socket.socket, grace: float, config: Config | None = None
+    ) -> None:
         self._listener = listener
         self._control = control
         self._grace = grace
-        self._handler = _Handler()
-        self._config: Config | None = None
+        self._config = config
         self._state = _State()
         self._loop: asyncio.AbstractEventLoop = (
             uvloop.new_event_loop() if uvloop is not None else asyncio.new_event_loop()
         )
         asyncio.set_event_loop(self._loop)
-        logger = logging.getLogger("uvicorn.error")
-        logger.handlers, logger.propagate = [self._handler], False
-        logger.setLevel(logging.WARNING)
+        take_logger()
 
     def park(self, app: web.App | None) -> bool:
         """Wait, as a spare, to be needed. False when it never will be.
@@ -147,7 +182,7 @@ class Host:
         ours.setblocking(False)
         theirs.setblocking(False)
         try:
-            factory = self._protocol_factory(self._load(asgi, lifespan=False), {})
+            factory = self._protocol_factory(self._config or configure(asgi, lifespan=False), {})
             transport, _ = await self._loop.connect_accepted_socket(factory, theirs)
             request = request_line + b"\r\nHost: warm\r\nX-Forwarded-For: 127.0.0.1\r\nConnection: close\r\n\r\n"
             await self._loop.sock_sendall(ours, request)
@@ -155,25 +190,6 @@ class Host:
             transport.abort()
         finally:
             ours.close()
-
-    def _load(self, asgi: Callable[..., Any], *, lifespan: bool) -> Config:
-        if self._config is None:
-            self._config = Config(
-                asgi,
-                lifespan="auto" if lifespan else "off",
-                http="httptools",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                forwarded_allow_ips="*",
-                timeout_keep_alive=_KEEP_ALIVE,
-                ws_ping_interval=None,
-                ws_max_size=128 * 2**20,
-                backlog=_BACKLOG,
-            )
-            self._config.load()
-        return self._config
 
     def _protocol_factory(self, config: Config, app_state: dict[str, Any]) -> Callable[[], asyncio.Protocol]:
         def protocol() -> asyncio.Protocol:
@@ -188,11 +204,11 @@ class Host:
         return protocol
 
     async def _serve(self, asgi: Callable[..., Any], has_lifespan: bool) -> None:
-        config = self._load(asgi, lifespan=has_lifespan)
+        config = self._config or configure(asgi, lifespan=has_lifespan)
         lifespan = config.lifespan_class(config)
         await lifespan.startup()
         if lifespan.should_exit:
-            raise StartupFailed(self._handler.last)
+            raise StartupFailed(_handler.last)
         stop = asyncio.Event()
         self._loop.add_signal_handler(signal.SIGTERM, stop.set)
         self._loop.add_reader(self._control, stop.set)
