@@ -66,7 +66,7 @@ class Scheduler:
     @property
     def running(self) -> int:
         """Containers on this machine, starting and draining ones included."""
-        return sum(len(pool.members()) for pool in self._pools) + sum(pool.total for pool in self._draining)
+        return sum(pool.total for pool in (*self._pools, *self._draining))
 
     def close(self) -> None:
         """Stop deciding."""
@@ -138,8 +138,8 @@ class Scheduler:
     def _make_room(self, starving: dict[Pool, int]) -> None:
         """At the cap: stop containers that are idle, the longest idle first; when there is none, a function that has at
         least two more than a starving one gives up a container, which finishes what it serves first."""
-        wanted = len(starving) - sum(pool.total - pool.size for pool in self._pools)
-        if wanted <= 0:
+        leaving = sum(pool.total - pool.size for pool in self._pools)
+        if leaving >= len(starving):
             return
         idle = [
             (member.idle_since, pool, member.id)
@@ -148,9 +148,9 @@ class Scheduler:
             for member in pool.members()
             if member.idle_since is not None
         ]
-        for _, pool, container in sorted(idle, key=lambda item: item[0] or 0.0)[:wanted]:
+        for _, pool, container in sorted(idle, key=lambda item: item[0] or 0.0)[: len(starving) - leaving]:
             pool.drain(container)
-        if idle:
+        if idle or leaving:
             return
         if not self._full_said:
             self._full_said = True

@@ -1,0 +1,162 @@
+"""Requests that stay open until the test ends them: real concurrency, shown without a clock."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from zygo.testing.harness import Place
+
+SECONDS = 30.0
+
+HOLD = """
+async def answer(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    name = os.environ["ZYGO_CONTAINER_ID"].encode() + b"\\n"
+    await send({"type": "http.response.body", "body": name, "more_body": True})
+    while (message := await receive()).get("more_body"):
+        pass
+    print("the caller left" if message["type"] == "http.disconnect" else "the caller is done", flush=True)
+    await send({"type": "http.response.body", "body": b"done\\n"})
+
+
+def hold():
+    return answer
+"""
+"""An asgi_app for `Held`: says who it is and ends when the caller's body does. The program imports os."""
+
+
+class Held:
+    """One request to a `hold` handler, in flight until `finish`; `container` is who serves it."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=SECONDS)
+        self._connection.putrequest("POST", parts.path or "/")
+        self._connection.putheader("Transfer-Encoding", "chunked")
+        self._connection.endheaders()
+        self._connection.send(b"1\r\nx\r\n")
+        # http.client closes its socket at "Connection: close", which an answer ahead of the body's end has.
+        self._socket = self._connection.sock.dup()
+        self._response: http.client.HTTPResponse | None = None
+        self._container = ""
+
+    @property
+    def container(self) -> str:
+        """Waits until it is being served."""
+        if self._response is None:
+            self._response = self._connection.getresponse()
+            assert self._response.status == 200, self._response.read()
+            self._container = self._response.readline().decode().strip()
+        return self._container
+
+    def finish(self) -> str:
+        """Let it end; the container that served it."""
+        self._socket.sendall(b"0\r\n\r\n")
+        name = self.container
+        assert self._response is not None
+        assert self._response.read() == b"done\n"
+        self.leave()
+        return name
+
+    def leave(self) -> None:
+        """Close the connection, whether it has ended or not. May be called twice."""
+        if self._response is not None:
+            self._response.close()
+        self._socket.close()
+        self._connection.close()
+
+
+class Many:
+    """Several held requests, all of them ended or left at the end of the block."""
+
+    def __init__(self, url: str, count: int) -> None:
+        self.held = [Held(url) for _ in range(count)]
+
+    def __enter__(self) -> list[Held]:
+        return self.held
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for each in self.held:
+            each.leave()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of `burst`."""
+
+    status: int
+    body: str
+    seconds: float
+
+
+def burst(url: str, count: int, seconds: float = 120.0) -> list[Answer]:
+    """`count` GET requests at once, each on its own connection."""
+
+    async def one(client: httpx.AsyncClient) -> Answer:
+        began = time.monotonic()
+        response = await client.get(url)
+        return Answer(response.status_code, response.text, time.monotonic() - began)
+
+    async def body() -> list[Answer]:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        async with httpx.AsyncClient(limits=limits, timeout=seconds, trust_env=False, verify=False) as client:
+            return await asyncio.gather(*(one(client) for _ in range(count)))
+
+    return asyncio.run(body())
+
+
+def overlap(spans: Sequence[tuple[float, float]]) -> int:
+    """How many of the (start, end) spans were open at the same moment, at most."""
+    steps = sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans])
+    most = now = 0
+    for _, step in steps:
+        now += step
+        most = max(most, now)
+    return most
+
+
+def function_status(place: Place, name: str) -> dict[str, int]:
+    """Containers and waiting requests of a function, as the server says."""
+    status = place.status()
+    assert status is not None, place.server_log()
+    found = [f for app in status["apps"] for f in app["functions"] if f["name"] == name]
+    return {key: int(found[0][key]) for key in ("containers", "waiting")} if found else {}
+
+
+def app_log(place: Place, app: str) -> str:
+    """What the server kept of an app's output."""
+    try:
+        return (place.data / "logs" / "apps" / f"{app}.log").read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def host_pids(container: str) -> list[int]:
+    """Processes whose environment says that they are this container's, by their pids on the host."""
+    found = []
+    wanted = f"ZYGO_CONTAINER_ID={container}\0".encode()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    if wanted in file.read() + b"\0":
+                        found.append(int(name))
+            except OSError:
+                continue
+    return found
