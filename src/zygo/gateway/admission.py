@@ -107,7 +107,11 @@ class Admission:
         if self._waiters or self._hold is not None:
             return None
         backend = pick(self._backends)
-        return None if backend is None else self._take(backend)
+        if backend is None:
+            return None
+        backend.in_flight += 1
+        self.in_flight += 1
+        return Slot(backend)
 
     def enqueue(self, waiter: Waiter, *, front: bool = False) -> None:
         """Put `waiter` into the line; `front` is for one that had its place before and lost it.
@@ -237,11 +241,6 @@ class Admission:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _take(self, backend: Backend) -> Slot:
-        backend.in_flight += 1
-        self.in_flight += 1
-        return Slot(backend)
-
     def _pump(self) -> None:
         # granted() may connect, fail and release at once; without the guard one level of stack per dead container.
         if self._pumping:
@@ -253,7 +252,9 @@ class Admission:
                 if backend is None:
                     break
                 waiter, _ = self._waiters.popitem(last=False)
-                waiter.granted(self._take(backend))
+                backend.in_flight += 1
+                self.in_flight += 1
+                waiter.granted(Slot(backend))
         finally:
             self._pumping = False
 

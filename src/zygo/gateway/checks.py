@@ -78,38 +78,22 @@ class Head:
     what the client said under the FORWARDED names, lower-case, for a trusted proxy's sake.
     """
 
-    __slots__ = (
-        "connection",
-        "expects",
-        "forwarded",
-        "framed",
-        "headers",
-        "host",
-        "keep_alive",
-        "length",
-        "lines",
-        "method",
-        "modern",
-        "target",
-        "trailers",
-        "upgrade",
-    )
+    # Class attributes are the defaults, so that a head only pays for what it uses.
+    host = b""
+    length = 0
+    framed = False
+    upgrade = b""
+    connection: set[bytes] | None = None
+    expects = False
+    trailers = False
+    forwarded: dict[bytes, bytes] | None = None
 
     def __init__(self, method: bytes, target: bytes, headers: Sequence[Header], modern: bool) -> None:
         self.method = method
         self.target = target
         self.headers = headers
-        self.modern = modern
-        self.host = b""
-        self.length = 0
-        self.framed = False
+        self.modern = self.keep_alive = modern
         self.lines: list[bytes] = []
-        self.upgrade = b""
-        self.keep_alive = modern
-        self.connection: set[bytes] | None = None
-        self.expects = False
-        self.trailers = False
-        self.forwarded: dict[bytes, bytes] | None = None
 
     def header(self, name: bytes) -> bytes:
         """The first value of the header `name` (lower-case) as the client sent it, b"" without one."""

@@ -50,6 +50,7 @@ class ClientConnection(asyncio.Protocol):
         self.port = port
         self.peer = "unknown"
         self.deadline = 0.0
+        """When the sweep must look again, in `time.monotonic()`."""
         self.draining = False
         self.current: Exchange | None = None
         self.queue: deque[Exchange] = deque()
@@ -85,7 +86,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.peer = peer_address(transport.get_extra_info("peername"))
         self._trusted = self.gateway.proxies.trusts(self.peer)
-        self.expect(monotonic() + self.gateway.limits.head)
+        self.deadline = monotonic() + self.gateway.limits.head
         self.gateway.joined(self)
 
     def data_received(self, data: bytes) -> None:
@@ -128,7 +129,7 @@ class ClientConnection(asyncio.Protocol):
         if self.tunnel is not None or self.current is None or self._receiving is not None:
             return False
         self._half_closed = monotonic() + self.gateway.limits.half_closed
-        self.expect(min(self.deadline, self._half_closed))
+        self.deadline = min(self.deadline, self._half_closed)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -178,10 +179,6 @@ class ClientConnection(asyncio.Protocol):
         self._deaf = True
         if not self.gone:
             self.transport.abort()
-
-    def expect(self, deadline: float) -> None:
-        """The sweep must look again at `deadline` (`time.monotonic()`)."""
-        self.deadline = deadline
 
     def hold_reading(self) -> None:
         """The container takes no more for now."""
@@ -274,7 +271,7 @@ class ClientConnection(asyncio.Protocol):
                 current.error = "the client stopped sending the request body"
                 current.stop(Refusal(408, f"zygo: no more of the request body came for {limits.body_idle:g} s"))
             else:
-                self.expect(min(current.deadline, idle_until, self._half_closed or NEVER))
+                self.deadline = min(current.deadline, idle_until, self._half_closed or NEVER)
         elif self._in_head:
             self._reject(BadHead(408, f"the head of the request was not complete within {limits.head:g} s"))
             self._next()
@@ -325,19 +322,18 @@ class ClientConnection(asyncio.Protocol):
             exchange.body_size += len(body)
 
     def on_message_complete(self) -> None:
-        self._headers.clear()
+        if self._headers:
+            # Trailers, which the app could not see.
+            self._headers.clear()
         exchange = self._receiving
         # For an upgrade httptools says so before a body that it does not read: see _upgrade.
         if exchange is not None and not self._upgrading:
-            self._received(exchange)
+            exchange.received = True
+            self._receiving = None
+            if not exchange.head.keep_alive:
+                self._deaf = True
 
     # -- parsing ----------------------------------------------------------------------------------------------------
-
-    def _received(self, exchange: Exchange) -> None:
-        exchange.received = True
-        self._receiving = None
-        if not exchange.head.keep_alive:
-            self._deaf = True
 
     def _head_goes_on(self, before: bool) -> None:
         """A head is incomplete: bound its size and, from its first byte, its time."""
@@ -347,7 +343,7 @@ class ClientConnection(asyncio.Protocol):
         elif not before:
             self._head_started = monotonic()
             if self.current is None:
-                self.expect(self._head_started + self.gateway.limits.head)
+                self.deadline = self._head_started + self.gateway.limits.head
 
     def _body_goes_on(self, exchange: Exchange) -> None:
         """A body is incomplete: bound its size, its pauses and what is held of it."""
@@ -385,7 +381,9 @@ class ClientConnection(asyncio.Protocol):
             self._body_seen = monotonic()
         else:
             self._parser = HttpRequestParser(self)
-            self._received(exchange)
+            exchange.received = True
+            self._receiving = None
+            self._deaf = not exchange.head.keep_alive
         exchange.body_arrived()
         if exchange.pending_size > BUFFER:
             self._set_reading()
@@ -471,9 +469,9 @@ class ClientConnection(asyncio.Protocol):
             if self._half_closed:
                 self._close()
             elif self._in_head:
-                self.expect(self._head_started + limits.head)
+                self.deadline = self._head_started + limits.head
             else:
-                self.expect(monotonic() + limits.keep_alive)
+                self.deadline = monotonic() + limits.keep_alive
         if self._paused or self.queue:
             self._set_reading()
 
@@ -496,7 +494,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         self._deaf = self._closing = True
-        self.expect(monotonic() + self.gateway.limits.flush)
+        self.deadline = monotonic() + self.gateway.limits.flush
         self.transport.close()
 
     def _linger(self) -> None:
@@ -505,7 +503,7 @@ class ClientConnection(asyncio.Protocol):
         self.queue.clear()
         self._receiving = None
         self._deaf = self._closing = True
-        self.expect(monotonic() + self.gateway.limits.linger)
+        self.deadline = monotonic() + self.gateway.limits.linger
         if self._paused:
             self._paused = False
             self.transport.resume_reading()

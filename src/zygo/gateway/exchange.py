@@ -98,8 +98,7 @@ class Exchange:
 
     def _wait(self, endpoint: Endpoint, *, front: bool = False) -> None:
         self.waiting = True
-        self.deadline = self.arrived + endpoint.queue_timeout
-        self.client.expect(self.deadline)
+        self.client.deadline = self.deadline = self.arrived + endpoint.queue_timeout
         try:
             endpoint.admission.enqueue(self, front=front)
         except Error as error:
@@ -128,11 +127,10 @@ class Exchange:
         assert endpoint is not None
         self.slot = slot
         self.dispatched = now = monotonic()
-        self.deadline = now + endpoint.timeout
-        self.client.expect(self.deadline)
+        self.client.deadline = self.deadline = now + endpoint.timeout
         backend = self.backend = slot.backend
         if backend.idle:
-            upstream = self.upstream = cast("Upstream", backend.idle.pop())
+            self.upstream = upstream = cast("Upstream", backend.idle.pop())
             upstream.begin(self)
             return
         try:
@@ -144,11 +142,8 @@ class Exchange:
 
     def opening(self) -> bytes:
         """The request's head and as much of its body as is there, for the container."""
-        head = self.head
-        parts = [b"%b %b HTTP/1.1\r\n" % (head.method, head.target)]
-        parts += head.lines
-        parts.append(self.client.forwarded_lines(head))
-        length = head.length
+        head, length = self.head, self.head.length
+        parts = [b"%b %b HTTP/1.1\r\n%b" % (head.method, head.target, self.client.forwarded_lines(head)), *head.lines]
         if length > 0:
             parts.append(b"Content-Length: %d\r\n" % length)
         elif length < 0:
@@ -229,7 +224,7 @@ class Exchange:
                 tail = b"Connection: close\r\n" + tail
             elif not head.modern:
                 tail = b"Connection: keep-alive\r\n" + tail
-        if self._debug:
+        if self.endpoint is not None and self.endpoint.debug:
             tail = self._server_timing() + tail
         return tail
 
@@ -238,11 +233,7 @@ class Exchange:
         upstream = self.upstream
         if upstream is not None:
             self.upstream = None
-            upstream.detach()
-            if reusable and self.received and not self.head.upgrade:
-                upstream.keep()
-            else:
-                upstream.close()
+            upstream.finish(keep=reusable and self.received and not self.head.upgrade)
         self._end()
 
     def bad_answer(self, reason: str) -> None:
@@ -466,7 +457,10 @@ class Exchange:
             self.client.address(head),
             self.error,
         )
-        _guarded(endpoint.log, record)
+        try:
+            endpoint.log(record)
+        except Exception:
+            log.exception("the log of %s failed", endpoint.function)
 
 
 def _guarded(callback: Callable[[T], None], argument: T) -> None:
