@@ -36,6 +36,7 @@ RETRY_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 STABLE_SECONDS = 30.0
 """A session that lived this long starts the attempts anew."""
 
+LINGER_SECONDS = 0.1
 END_SECONDS = 5.0
 """For everything that has to end at Ctrl-C; it normally takes some 20 ms."""
 
@@ -84,6 +85,9 @@ class _Serve:
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         try:
             await asyncio.wait({serving, stopping}, timeout=self._options.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not serving.done():
+                # What was printed just before is still on its way here: a pipe, the server, a socket.
+                await asyncio.wait({serving}, timeout=LINGER_SECONDS)
             if serving.done():
                 return serving.result()
             self._say_goodbye()
