@@ -81,6 +81,8 @@ class LineReader:
     """Reads a pipe and calls `on_line` with each line of text, at most 64 KiB long, until the last writer is gone."""
 
     LIMIT = 64 * 1024
+    PATIENCE = 0.5
+    """Seconds after which the beginning of a line is shown as one: a prompt, a progress bar, a last word."""
 
     def __init__(self, fd: int, on_line: Callable[[str], None], on_end: Callable[[], None] = lambda: None) -> None:
         os.set_blocking(fd, False)
@@ -88,6 +90,7 @@ class LineReader:
         self._on_line = on_line
         self._on_end = on_end
         self._rest = b""
+        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._open = True
         self._loop.add_reader(fd, self._readable)
@@ -108,6 +111,17 @@ class LineReader:
             self._rest = b""
         for line in lines:
             self._on_line(line.decode("utf-8", "replace"))
+        if self._timer is not None and (lines or not self._rest):
+            self._timer.cancel()
+            self._timer = None
+        if self._rest and self._timer is None and self._open:
+            self._timer = self._loop.call_later(self.PATIENCE, self._give_up_waiting)
+
+    def _give_up_waiting(self) -> None:
+        self._timer = None
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._on_line(rest.decode("utf-8", "replace"))
 
     def close(self) -> None:
         """Stop reading; what came without a newline is a line. May be called twice."""
@@ -115,8 +129,9 @@ class LineReader:
             self._open = False
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
-            if self._rest:
-                self._on_line(self._rest.decode("utf-8", "replace"))
+            if self._timer is not None:
+                self._timer.cancel()
+            self._give_up_waiting()
             self._on_end()
 
 

@@ -18,7 +18,8 @@ process that belongs to it. It starts nothing by itself; `close` ends its server
     place.leftovers()    what is there beyond a server and its idle image zygotes: one text per thing, [] when clean
     place.settle()       waits until nothing is left over; raises with the list
 
-    serve.wait_for(pattern, timeout=)  the match of the next line that contains it; fails at once when the command ends
+    serve.wait_for(pattern, timeout=)  the match of the next line that contains it; fails at once when the command ends;
+                                       anywhere=True: of any line, for what comes in no certain order
     serve.seen(pattern)                the match in what was printed already, None without one; does not wait
     serve.lines, serve.text            everything printed so far, stdout and stderr merged
     serve.url(function), serve.hostname_url(function)     as printed
@@ -374,14 +375,20 @@ class Serve:
         with self._new:
             return "\n".join(self.lines)
 
-    def wait_for(self, pattern: str, timeout: float = SECONDS) -> re.Match[str]:
-        """The match of the first line that contains `pattern`, among those not passed by an earlier wait."""
+    def wait_for(self, pattern: str, timeout: float = SECONDS, *, anywhere: bool = False) -> re.Match[str]:
+        """The match of the first line that contains `pattern`, among those not passed by an earlier wait.
+
+        `anywhere`: among all of them, for what comes in no certain order (output of a function and the log of its
+        request, for one); nothing is passed then.
+        """
         deadline = time.monotonic() + timeout
         with self._new:
+            at = 0 if anywhere else self._read_to
             while True:
-                while self._read_to < len(self.lines):
-                    self._read_to += 1
-                    if match := re.search(pattern, self.lines[self._read_to - 1]):
+                while at < len(self.lines):
+                    at += 1
+                    self._read_to = self._read_to if anywhere else at
+                    if match := re.search(pattern, self.lines[at - 1]):
                         return match
                 left = deadline - time.monotonic()
                 if self._ended or left <= 0:
