@@ -72,10 +72,9 @@ def connect(exchange: Exchange, backend: Backend) -> Upstream:
 async def _open(upstream: Upstream, sock: socket.socket) -> None:
     try:
         await asyncio.get_running_loop().create_unix_connection(lambda: upstream, sock=sock)
-    except BaseException as error:
+    except OSError as error:
         sock.close()
-        upstream.connection_lost(error if isinstance(error, Exception) else None)
-        raise
+        upstream.connection_lost(error)
 
 
 class Upstream(asyncio.Protocol):
