@@ -272,7 +272,6 @@ class LocalContainer:
         self._spec = spec
         self._on_log = on_log
         self._readers: list[LineReader] = []
-        self._stopping = False
         self._group: Group | None = None
         self._listener: socket.socket = listen(self.socket_path)
         self.process.exited.add_done_callback(lambda future: self._gone(future.result()))
@@ -313,7 +312,6 @@ class LocalContainer:
 
     async def stop(self, grace: float) -> int:
         """See Container.stop."""
-        self._stopping = True
         await self.process.stop(grace)
         return await asyncio.shield(self.exited)
 
@@ -342,8 +340,6 @@ class LocalContainer:
             remove_group(self._group, self._finished)
         else:
             self._finished()
-        if self.over_memory and not self._stopping:
-            self._on_log(self.function, self.id, "system", f"The container was killed: {self.reason()}.")
 
     def _finished(self) -> None:
         self.engine.containers.discard(self)
