@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "examples" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 REFERENCE = ROOT / "docs" / "reference"
 
 HEAD = """\
@@ -232,6 +237,12 @@ def test_every_page_is_linked_from_the_table_of_contents() -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         if page.name != "README.md":
             assert f"({page.relative_to(ROOT / 'docs').as_posix()})" in contents
+
+
+def test_every_example_is_listed() -> None:
+    listed = set(re.findall(r"^\| \[([\w./]+)\]", (ROOT / "examples" / "README.md").read_text(), re.MULTILINE))
+    folder = ROOT / "examples"
+    assert listed == {path.name for path in folder.iterdir() if not path.name.startswith(("_", ".", "README"))}
 
 
 def test_files_that_pages_name_exist() -> None:
