@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import os
+import select
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -62,6 +62,10 @@ class Held:
             assert self._response.status == 200, self._response.read()
             self._container = self._response.readline().decode().strip()
         return self._container
+
+    def answered(self) -> bool:
+        """Whether the answer has begun; does not wait."""
+        return self._response is not None or bool(select.select([self._socket], [], [], 0)[0])
 
     def finish(self) -> str:
         """Let it end; the container that served it."""
@@ -131,11 +135,12 @@ def overlap(spans: Sequence[tuple[float, float]]) -> int:
     return most
 
 
-def function_status(place: Place, name: str) -> dict[str, int]:
-    """Containers and waiting requests of a function, as the server says."""
+def function_status(place: Place, name: str, app: str = "") -> dict[str, int]:
+    """Containers and waiting requests of a function (of `app`, when it is told), as the server says."""
     status = place.status()
     assert status is not None, place.server_log()
-    found = [f for app in status["apps"] for f in app["functions"] if f["name"] == name]
+    apps = [each for each in status["apps"] if app in ("", each["name"])]
+    found = [f for each in apps for f in each["functions"] if f["name"] == name]
     return {key: int(found[0][key]) for key in ("containers", "waiting")} if found else {}
 
 
@@ -147,16 +152,7 @@ def app_log(place: Place, app: str) -> str:
         return ""
 
 
-def host_pids(container: str) -> list[int]:
-    """Processes whose environment says that they are this container's, by their pids on the host."""
-    found = []
-    wanted = f"ZYGO_CONTAINER_ID={container}\0".encode()
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/environ", "rb") as file:
-                    if wanted in file.read() + b"\0":
-                        found.append(int(name))
-            except OSError:
-                continue
-    return found
+def host_pids(place: Place, container: str) -> list[int]:
+    """The processes of a container, by their pids on the host; needs control groups."""
+    [group] = [path for path in place.cgroups() if path.name == container and "pids" in path.parts]
+    return [int(line) for line in (group / "cgroup.procs").read_text().split()]
