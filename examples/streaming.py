@@ -1,13 +1,8 @@
 """An answer that comes piece by piece: each event reaches the caller when it is made.
 
 $ zygo serve streaming.py
-$ curl -N "$URL?count=3"
-data: 0
-
-data: 1
-
-data: 2
-
+$ curl -N "$URL?count=3"                        # a line each half second
+data: 0...data: 1...data: 2
 """
 
 import asyncio

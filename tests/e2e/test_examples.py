@@ -7,8 +7,11 @@ output below it, in which `...` stands for anything. A `# status 422` at its end
 from __future__ import annotations
 
 import ast
+import contextlib
+import inspect
 import re
 import shlex
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from zygo.testing.harness import Place, Serve
 
@@ -42,19 +45,18 @@ class Call:
         return ".*".join(map(re.escape, self.expected.split("...")))
 
 
-def docstring(path: Path) -> str:
-    return ast.get_docstring(ast.parse(path.read_text()), clean=False) or ""
-
-
 def calls(path: Path) -> list[Call]:
-    """The commands in a docstring's indented blocks, each with the indented lines that follow it."""
+    """The commands in a docstring, each with the lines below it, up to an empty one."""
     found: list[tuple[str, list[str]]] = []
-    for line in docstring(path).splitlines():
-        if line.startswith("    $ "):
-            found.append((line[6:], []))
-        elif found and (line.startswith("    ") or not line):
-            found[-1][1].append(line[4:])
-    return [Call(command, "\n".join(lines).strip()) for command, lines in found]
+    inside = False
+    for line in inspect.cleandoc(ast.get_docstring(ast.parse(path.read_text())) or "").splitlines():
+        text = line.strip()
+        if text.startswith("$ "):
+            found.append((text[2:], []))
+        elif inside and text:
+            found[-1][1].append(text)
+        inside = bool(text) and bool(found) and (inside or text.startswith("$ "))
+    return [Call(command, "\n".join(lines)) for command, lines in found]
 
 
 def serve_arguments(path: Path) -> list[str]:
@@ -85,37 +87,18 @@ def check(call: Call, serve: Serve, functions: list[str]) -> None:
     assert re.fullmatch(call.pattern, body.strip(), re.DOTALL), body
 
 
-@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.relative_to(EXAMPLES).as_posix())
-def test_example_does_what_its_docstring_says(path: Path, place: Place) -> None:
-    served, *others = calls(path)
-    assert served.command.startswith("zygo serve "), "the first command of an example serves it"
-    assert others, "an example is called, too"
-    *options, file = serve_arguments(path)
-    with place.serve(file, *options, cwd=EXAMPLES) as serve:
-        status = place.status()
-        assert status is not None
-        functions = [function["name"] for function in status["apps"][0]["functions"]]
-        for call in others:
-            check(call, serve, functions)
+@pytest.fixture
+def copy(tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of an example that a test may change."""
+
+    def make(name: str) -> Path:
+        return Path(shutil.copytree(EXAMPLES / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__py*")))
+
+    return make
 
 
-def test_background_work_goes_on_after_the_answer(place: Place) -> None:
-    with place.serve(EXAMPLES / "background.py") as serve:
-        assert serve.get("accept", params={"name": "report"}).json() == {"accepted": "report"}
-        serve.wait_for(r"accept \| finished report")
-
-
-def test_whole_app_has_websockets_and_a_lifespan(place: Place) -> None:
-    from websockets.sync.client import connect
-
-    with place.serve(EXAMPLES / "whole_app.py") as serve:
-        with connect(serve.url("web").replace("http://", "ws://") + "/echo") as socket:
-            socket.send("hello")
-            assert socket.recv(timeout=20) == "HELLO"
-        serve.wait_for(r"web \| up")
-
-
-def test_each_module_of_a_package_is_followed(place: Place, tmp_path: Path, copy: Callable[[str], Path]) -> None:
+# First, while no other app is on the shared server.
+def test_each_module_of_a_package_is_followed(place: Place, copy: Callable[[str], Path]) -> None:
     folder = copy("bookshop").parent
     with place.serve("bookshop.api", "-m", cwd=folder) as serve:
         books = folder / "bookshop" / "books.json"
@@ -124,12 +107,42 @@ def test_each_module_of_a_package_is_followed(place: Place, tmp_path: Path, copy
         assert serve.get("search", params={"author": "Cortázar"}).json() == {"books": ["Hopscotch"]}
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Callable[[str], Path]:
-    """A copy of an example that a test may change."""
-    import shutil
+@pytest.fixture(scope="module")
+def all_served(shared_place: Place) -> Iterator[dict[Path, Serve]]:
+    """Every example, all served at once: that takes a fraction of the time, and apps do not get in each other's way."""
+    with contextlib.ExitStack() as stack:
+        yield {
+            path: stack.enter_context(shared_place.serve(file, *options, cwd=EXAMPLES, wait=False))
+            for path in PROGRAMS
+            for *options, file in [serve_arguments(path)]
+        }
+    shared_place.settle()
 
-    def make(name: str) -> Path:
-        return Path(shutil.copytree(EXAMPLES / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__py*")))
 
-    return make
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.relative_to(EXAMPLES).as_posix())
+def test_example_does_what_its_docstring_says(path: Path, all_served: dict[Path, Serve]) -> None:
+    served, *others = calls(path)
+    assert served.command.startswith("zygo serve "), "the first command of an example serves it"
+    assert others, "an example is called, too"
+    serve = all_served[path]
+    serve.wait_for(r"Serving\.\.\.", timeout=100)
+    functions = re.findall(r"^  (\w+) => http", serve.text, re.MULTILINE)
+    for call in others:
+        check(call, serve, functions)
+
+
+def test_background_work_goes_on_after_the_answer(all_served: dict[Path, Serve]) -> None:
+    serve = all_served[EXAMPLES / "background.py"]
+    serve.skip()
+    assert serve.get("accept", params={"name": "letter"}).json() == {"accepted": "letter"}
+    serve.wait_for(r"accept \| finished letter")
+
+
+def test_whole_app_has_websockets_and_a_lifespan(all_served: dict[Path, Serve]) -> None:
+    from websockets.sync.client import connect
+
+    serve = all_served[EXAMPLES / "whole_app.py"]
+    with connect(serve.url("web").replace("http://", "ws://") + "/echo") as socket:
+        socket.send("hello")
+        assert socket.recv(timeout=20) == "HELLO"
+    assert serve.seen(r"web \| up")
