@@ -6,6 +6,7 @@ directories to put at the end of the path) and `sandboxed`. It runs no user code
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -52,6 +53,9 @@ class ImageZygote:
                     failed[name] = f"{type(error).__name__}: {error}"[:500]
                     for key in [k for k in sys.modules if k == name or k.startswith(name + ".")]:
                         del sys.modules[key]
+            with contextlib.suppress(Exception):  # only a matter of speed; a revision says what is wrong with the image
+                web = importlib.import_module("zygo.guest.web")
+                web.rehearse()
         gc.collect()
         # Frozen objects are never looked at by the collector again. Without this, one collection in a revision zygote would
         # write to the header of every object that it inherited, and so copy every page of it: 50 ms.

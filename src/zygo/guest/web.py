@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import sys
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Callable
 
 from zygo.errors import InvalidError
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 Asgi = Callable[..., Any]
 
 _WARM_PATH = "/__zygo_warm__"
-_WARM_REQUESTS = 10
-"""CPython 3.11 specialises a function's code when it has run eight times; each one takes 0.3 ms."""
+_REHEARSAL_REQUESTS = 10
+"""CPython 3.11 specialises a function's code when it has run eight times."""
 
 _WARM_SCOPE = {
     "type": "http",
@@ -75,7 +76,7 @@ class App:
             return False
         if web.kind == "fastapi_endpoint":
             self.asgi = self._fastapi()
-            self._warm(self.asgi)
+            self.warm(self.asgi, 1)
         _look_up_source(self.function.raw)
         return True
 
@@ -120,13 +121,13 @@ class App:
                 f'Pin it with .pip_install("fastapi[standard]=={fastapi.__version__}").'
             )
 
-    def _warm(self, asgi: Asgi) -> None:
-        """Requests to a route of ours: what a first one builds (the middleware stack, caches, the interpreter's
-        specialised code) is then shared by every container instead of being built, in pages of its own, in each."""
+    def warm(self, asgi: Asgi, count: int) -> None:
+        """Answer `count` requests to a route of ours: what a first one builds (the middleware stack, caches) is then
+        shared by every container instead of being built, in pages of its own, in each."""
 
         async def requests() -> None:
             with self.warm_route(_answer_async):
-                for _ in range(_WARM_REQUESTS):
+                for _ in range(count):
                     await asgi(dict(_WARM_SCOPE, state={}), _receive_nothing, _send_nowhere)
 
         loop = asyncio.new_event_loop()
@@ -172,6 +173,22 @@ async def _show_traceback(request: Any, error: Exception) -> Any:
 
     text, _, _ = tracebacks.describe(error, sys.path[0])
     return PlainTextResponse(f"Internal Server Error\n\n{text}", status_code=500)
+
+
+def rehearse() -> None:
+    """An endpoint of ours, from its decorators to its answers, in a fork server that holds no user code yet.
+
+    What is imported, compiled, cached and specialised on the way is there for every revision and container.
+    """
+    import zygo
+    from zygo.model import WebSpec
+
+    for name in zygo.__all__:
+        getattr(zygo, name)
+    stand_in: Any = SimpleNamespace(name="rehearsal", raw=_answer_async, web=WebSpec("fastapi_endpoint", docs=True))
+    app = App(stand_in, debug=True)
+    if app.prebuild() and app.asgi is not None:
+        app.warm(app.asgi, _REHEARSAL_REQUESTS)
 
 
 async def _receive_nothing() -> dict[str, Any]:
