@@ -296,14 +296,16 @@ _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _CLONE3 = 435
+_SOCKET = {"x86_64": 41, "aarch64": 198}
+_EAFNOSUPPORT = 97
 _REFUSED = {
     "x86_64": (
         101, 155, 159, 161, 163, 164, 165, 166, 167, 168, 169, 172, 173, 175, 176, 179, 212, 227, 246, 248, 249, 250,
-        272, 298, 303, 304, 305, 308, 310, 311, 312, 313, 320, 321, 323, 425, 426, 427, 428, 429, 430, 431, 432, 433, 442,
+        272, 298, 303, 304, 305, 308, 310, 311, 312, 313, 320, 321, 323, 425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442,
     ),
     "aarch64": (
         18, 39, 40, 41, 51, 60, 97, 104, 105, 106, 112, 117, 142, 170, 217, 218, 219, 224, 225, 241, 264, 265, 266, 268,
-        270, 271, 272, 273, 280, 282, 294, 425, 426, 427, 428, 429, 430, 431, 432, 433, 442,
+        270, 271, 272, 273, 280, 282, 294, 425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442,
     ),
 }  # fmt: skip
 
@@ -326,6 +328,15 @@ def _seccomp_program() -> _Program | None:
         _Filter(_LOAD, 0, 0, 16),
         _Filter(_AND_SET, 0, 1, _NAMESPACE_FLAGS),
         _Filter(_RETURN, 0, 0, _ERRNO | _EPERM),
+        _Filter(_LOAD, 0, 0, 0),
+        # Socket families that network namespaces divide, and no others: vsock reaches the hypervisor from any of them.
+        _Filter(_EQUAL, 0, 6, _SOCKET[machine]),
+        _Filter(_LOAD, 0, 0, 16),
+        _Filter(_EQUAL, 4, 0, socket.AF_UNIX),
+        _Filter(_EQUAL, 3, 0, socket.AF_INET),
+        _Filter(_EQUAL, 2, 0, socket.AF_INET6),
+        _Filter(_EQUAL, 1, 0, socket.AF_NETLINK),
+        _Filter(_RETURN, 0, 0, _ERRNO | _EAFNOSUPPORT),
         _Filter(_LOAD, 0, 0, 0),
     ]
     for number in _REFUSED[machine]:
