@@ -3,6 +3,9 @@
 An attempt returns what it got hold of, as text; "" or an OSError means that it was refused or saw nothing.
 """
 
+# mypy: ignore-errors
+# It is a user's program, and it lies about types where that is the attempt.
+
 import contextlib
 import ctypes
 import errno

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from websockets.sync.client import connect
 
 from zygo.testing.harness import until
 
@@ -288,15 +289,15 @@ def test_a_changed_image_is_built_and_then_switched_to(place: Place, write: Call
     def program(version: str) -> str:
         return (
             number(0)
-            .replace("'live'", f"'live', image=zygo.Image.debian_slim().pip_install('colorama=={version}')")
-            .replace("return 0", "import colorama; return colorama.__version__")
+            .replace("'live'", f"'live', image=zygo.Image.debian_slim().pip_install('toml=={version}')")
+            .replace("return 0", "import toml; return toml.__version__")
         )
 
-    with place.serve(write(program("0.4.4"))) as serve:
-        assert serve.get("f").json() == "0.4.4"
-        serve.save("program.py", program("0.4.6"))
-        follow(serve, "0.4.4", "0.4.6")
-        assert serve.seen(r"pip_install.* \| .*colorama==0.4.6")
+    with place.serve(write(program("0.10.1"))) as serve:
+        assert serve.get("f").json() == "0.10.1"
+        serve.save("program.py", program("0.10.2"))
+        follow(serve, "0.10.1", "0.10.2")
+        assert serve.seen(r"pip_install.* \| .*toml==0.10.2")
 
 
 def test_a_burst_of_saves_collapses_and_the_last_one_wins(place: Place, write: Callable[..., Path]) -> None:
@@ -309,6 +310,89 @@ def test_a_burst_of_saves_collapses_and_the_last_one_wins(place: Place, write: C
         updates = [line for line in serve.lines if "Updated" in line]
         assert 1 <= len(updates) < 50
         assert not serve.seen("Error")
+
+
+def test_as_editors_save(place: Place, write: Callable[..., Path]) -> None:
+    path = write(number(0))
+    with place.serve(path) as serve:
+        assert serve.get("f").json() == 0
+        # vim with backup: the old file is moved away, a new one written, the backup deleted.
+        path.rename(path.with_name("program.py~"))
+        path.write_text(number(1))
+        path.with_name("program.py~").unlink()
+        follow(serve, 0, 1)
+        # Truncated first, written a moment later through the same descriptor.
+        with path.open("r+") as file:
+            file.truncate(0)
+            file.flush()
+            file.write(number(2))
+        follow(serve, 1, 2)
+        # The same size and the same times as before.
+        times = path.stat()
+        path.write_text(number(3))
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        follow(serve, 2, 3)
+        # Saved and at once taken back: what counts is what is there.
+        path.write_text(number(4))
+        path.write_text(number(3))
+        serve.save("program.py", number(5))
+        until(lambda: serve.get("f").json() == 5, 30, "the last save")
+
+
+def test_linked_files_are_followed_to_where_they_lie(place: Place, write: Callable[..., Path]) -> None:
+    write(number(0, also="import helper").replace("return 0", "return [0, helper.VALUE]"), "real/program.py")
+    write("VALUE = 0\n", "real/helper.py")
+    path = write("", "linked/program.py")
+    path.unlink()
+    path.symlink_to("../real/program.py")
+    (path.parent / "helper.py").symlink_to("../real/helper.py")
+    with place.serve(path, cwd=path.parent) as serve:
+        assert serve.get("f").json() == [0, 0]
+        serve.save("../real/helper.py", "VALUE = 1\n")
+        follow(serve, [0, 0], [0, 1])
+        serve.save("../real/program.py", path.read_text().replace("[0,", "[2,"), atomic=True)
+        follow(serve, [0, 1], [2, 1])
+        write("VALUE = 3\n", "real/other.py")
+        (path.parent / "helper.new").symlink_to("../real/other.py")
+        (path.parent / "helper.new").replace(path.parent / "helper.py")
+        follow(serve, [2, 1], [2, 3])
+
+
+def test_a_websocket_outlives_a_save(place: Place, write: Callable[..., Path]) -> None:
+    text = """
+import zygo
+
+app = zygo.App("socket")
+
+@app.function()
+@zygo.concurrent(max_inputs=10)
+@zygo.asgi_app()
+def f():
+    from fastapi import FastAPI, WebSocket
+
+    web = FastAPI()
+
+    @web.get("/")
+    def index():
+        return 0
+
+    @web.websocket("/")
+    async def echo(socket: WebSocket):
+        await socket.accept()
+        async for text in socket.iter_text():
+            await socket.send_text(f"0 {text}")
+
+    return web
+"""
+    with place.serve(write(text)) as serve:
+        assert serve.get("f").json() == 0
+        with connect(serve.url("f").replace("http:", "ws:"), open_timeout=30) as socket:
+            socket.send("before")
+            assert socket.recv(30) == "0 before"
+            serve.save("program.py", text.replace("0", "1").replace("max_inputs=11", "max_inputs=10"))
+            follow(serve, 0, 1)
+            socket.send("after")
+            assert socket.recv(30) == "0 after"
 
 
 def test_a_file_that_is_written_in_pieces_never_runs_half(place: Place, write: Callable[..., Path]) -> None:

@@ -554,3 +554,79 @@ def test_a_failing_program_shows_only_its_own_frames(shared_place: Place, write:
     assert 'program.py", line 5, in <module>' in ended.text
     assert "zygo/" not in ended.text.replace(str(path.parent), "")
     assert "importlib" not in ended.text
+
+
+@pytest.mark.parametrize("name", ["with-dash.py", "ordner mit leer/grüße.py", "numpy_like.py"])
+def test_files_of_any_name(place: Place, write: Callable[..., Path], name: str) -> None:
+    path = write(
+        """
+        import zygo
+
+        app = zygo.App("any-name")
+
+        @app.function()
+        @zygo.fastapi_endpoint()
+        def f():
+            return __name__
+
+        if __name__ == "__main__":
+            raise SystemExit("not as a program")
+        """,
+        name,
+    )
+    with place.serve(name, cwd=path.parents[name.count("/")]) as serve:
+        assert serve.get("f").json() == path.stem
+
+
+def test_a_module_that_shadows_a_library_wins(place: Place, write: Callable[..., Path]) -> None:
+    write("VALUE = 'mine'\n", "h11.py")
+    write("VALUE = 'mine, too'\n", "colorsys.py")
+    path = write("""
+        import zygo
+
+        import colorsys
+        import h11
+
+        app = zygo.App("shadow")
+
+        @app.function()
+        @zygo.fastapi_endpoint()
+        def f():
+            return [h11.VALUE, colorsys.VALUE]
+    """)
+    with place.serve(path) as serve:
+        assert serve.get("f").json() == ["mine", "mine, too"]
+
+
+def test_state_that_modules_make_is_there_in_every_container(place: Place, write: Callable[..., Path]) -> None:
+    path = write("""
+        import concurrent.futures
+        import random
+        import sqlite3
+        import threading
+        import uuid
+
+        import zygo
+
+        app = zygo.App("state")
+        CACHE = {"made": "at import"}
+        LOCK = threading.Lock()
+        LOCAL = threading.local()
+
+        @app.function(max_containers=3)
+        @zygo.fastapi_endpoint()
+        def f():
+            with LOCK:
+                CACHE["count"] = CACHE.get("count", 0) + 1
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                numbers = list(pool.map(lambda x: x * x, range(3)))
+            rows = sqlite3.connect(":memory:").execute("select 1 + 1").fetchone()
+            return {**CACHE, "numbers": numbers, "rows": rows, "random": random.random(), "uuid": uuid.uuid4().hex}
+    """)
+    with place.serve(path) as serve:
+        with ThreadPoolExecutor(3) as pool:
+            answers = [answer.json() for answer in pool.map(lambda _: serve.get("f"), range(12))]
+        assert all(answer["made"] == "at import" and answer["numbers"] == [0, 1, 4] for answer in answers)
+        # Forked containers do not repeat each other's random numbers.
+        assert len({answer["random"] for answer in answers}) == 12
+        assert len({answer["uuid"] for answer in answers}) == 12

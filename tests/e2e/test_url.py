@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -302,3 +303,18 @@ def test_a_second_ctrl_c_ends_at_once(place: Place, write: Callable[..., Path]) 
 def test_timeout_ends_it(place: Place, write: Callable[..., Path]) -> None:
     with place.serve(write(HELLO), "--timeout", "1.5", wait=False) as serve:
         assert serve.exit_status(60) == 0
+
+
+def test_the_server_holds_nothing_of_apps_that_ended(place: Place, write: Callable[..., Path]) -> None:
+    path = write(HELLO)
+    descriptors = f"/proc/{place.server_pid()}/fd"
+    counts = []
+    for _ in range(4):
+        with place.serve(path) as serve:
+            assert serve.get("square", params={"x": 2}).json() == {"square": 4}
+            serve.save("program.py", path.read_text() + "\n#")
+            serve.wait_for("Updated hello in")
+            assert serve.get("square", params={"x": 3}).json() == {"square": 9}
+        place.settle()
+        counts.append(len(os.listdir(descriptors)))
+    assert counts[-1] <= counts[0], counts
