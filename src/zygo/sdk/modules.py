@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _OURS = frozenset({"zygo", "modal"})
 _SECRETS = (".env",)
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+"""Ours, which lies below the user's directory in a checkout of zygo."""
 
 
 @dataclass
@@ -97,7 +99,7 @@ def is_local(root: str, path: str) -> bool:
     parts = path[len(base) :].split(os.sep)
     if any(part in ("site-packages", "dist-packages", "__pycache__", ".git") for part in parts):
         return False
-    if any(path.startswith(library) and not base.startswith(library) for library in _libraries()):
+    if path.startswith(_PACKAGE) or any(path.startswith(x) and not base.startswith(x) for x in _libraries()):
         return False
     folders = (os.path.join(root, *parts[:i]) for i in range(1, len(parts)))
     return not any(os.path.exists(os.path.join(folder, "pyvenv.cfg")) for folder in folders)
