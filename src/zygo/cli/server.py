@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import contextlib
 import importlib
 import json
@@ -77,7 +78,7 @@ def _end(command: Coroutine[Any, Any, int]) -> None:
 async def _start(as_json: bool, out: Output) -> int:
     from zygo.sdk import launch
 
-    async with await launch.connect(place(), say=out.hint) as client:
+    async with await launch.connect(dataclasses.replace(place(), on_demand=False), say=out.hint) as client:
         status = await client.status()
     if as_json:
         out.line(json.dumps(status, indent=2))

@@ -414,10 +414,11 @@ class Exchange:
         return self.endpoint is not None and self.endpoint.debug
 
     def _waited(self) -> tuple[str, float, float]:
-        """cold or warm, the wait without the fork, and the fork, in seconds. Cold: its container came after it did."""
+        """cold or warm ("-" when it met no container), the wait without the fork, and the fork, in seconds. Cold: its
+        container came after it did."""
         backend = self.backend
         if backend is None:
-            return "warm", monotonic() - self.arrived, 0.0
+            return "-", monotonic() - self.arrived, 0.0
         queue = self.dispatched - self.arrived
         if backend.started is None or backend.started < self.arrived:
             return "warm", queue, 0.0

@@ -27,6 +27,7 @@ import uvicorn.middleware.proxy_headers
 import uvicorn.protocols.http.httptools_impl
 import uvicorn.protocols.websockets.auto  # noqa: F401
 from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from zygo import wire
@@ -97,15 +98,47 @@ def take_logger() -> None:
     logger.propagate = False
 
 
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, but for a client that leaves while its request is being served.
+
+    The gateway then closes its half. uvicorn would close the other half at once, and the gateway would take the container
+    for idle while a handler still runs in it. Here the application hears of the disconnect at once, and the connection is
+    closed once it is done (`_closing`).
+    """
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return None
+        cycle.disconnected = True
+        cycle.message_event.set()
+        return True
+
+
+def _closing(app: Callable[..., Any]) -> Callable[..., Any]:
+    """`app`, closing the connection of a request whose client has left once it is done with it."""
+
+    async def closing(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        finally:
+            cycle = getattr(receive, "__self__", None)
+            if getattr(cycle, "disconnected", False) and isinstance(cycle, RequestResponseCycle):
+                cycle.transport.close()
+
+    return closing
+
+
 def configure(asgi: Callable[..., Any], *, lifespan: bool) -> Config:
     """uvicorn's configuration for `asgi`. It holds no loop and no socket, so a fork server makes it once for all.
 
     `lifespan`: whether the application may have a startup and a shutdown.
     """
     config = Config(
-        asgi,
+        _closing(asgi),
+        interface="asgi3",
         lifespan="auto" if lifespan else "off",
-        http="httptools",
+        http=_Protocol,
         log_config=None,
         access_log=False,
         server_header=False,

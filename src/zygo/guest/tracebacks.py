@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 def describe(error: BaseException, source: str) -> tuple[str, str | None, int | None]:
     """The trimmed traceback, and file and line of the innermost frame below `source`, when there is one."""
     start = _first_user_frame(error.__traceback__, source)
-    text = "".join(traceback.format_exception(type(error), error, start))
+    formatted = traceback.TracebackException(type(error), error, start)
+    # Nor the frames below theirs that are ours (breakpoint() is refused in one).
+    kept = [frame for frame in formatted.stack if "/zygo/guest/" not in frame.filename]
+    formatted.stack = traceback.StackSummary.from_list(kept)
+    text = "".join(formatted.format())
     file, line = None, None
     if isinstance(error, SyntaxError):
         file, line = error.filename, error.lineno

@@ -50,6 +50,8 @@ class Place:
     data_dir: Path
     module: str = "zygo.server.main"
     """What is started there; a test may name another program that keeps the same contract."""
+    on_demand: bool = True
+    """A server started now is one that a command needs, and ends when nobody does; False for one started by hand."""
 
     @property
     def log(self) -> Path:
@@ -217,7 +219,8 @@ def _detach(place: Place) -> tuple[subprocess.Popen[bytes], int]:
     try:
         place.log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else [])]
-        command += ["-m", place.module, "--on-demand", "--ready-fd", str(write_end)]
+        command += ["-m", place.module, *(["--on-demand"] if place.on_demand else [])]
+        command += ["--ready-fd", str(write_end)]
         with open(place.log, "ab") as log:
             process = subprocess.Popen(
                 command,
