@@ -231,10 +231,9 @@ def from_json(data: dict[str, Any]) -> Error:
     """The error that `to_json` described. A kind from outside this tree becomes an Error that names it."""
     kind, message = str(data.get("kind", "")), str(data.get("message", ""))
     cls = globals().get(kind)
+    error = Error(f"{kind}: {message}" if kind else message)
     if isinstance(cls, type) and issubclass(cls, Error):
         error = cls(message)
-    else:
-        error = Error(f"{kind}: {message}" if kind else message)
     for key, value in data.items():
         if key not in ("kind", "message", "cause"):
             setattr(error, key, value)

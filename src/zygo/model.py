@@ -170,7 +170,7 @@ def encode(record: Any) -> Any:
 def decode(cls: type[T], data: Any) -> T:
     """The record of type `cls` that `data` describes. Unknown keys are ignored (a newer client), missing ones take
     their default. Raises TypeError when a value has the wrong shape."""
-    return typing.cast(T, _decode(cls, data))
+    return typing.cast("T", _decode(cls, data))
 
 
 def _decode(hint: Any, data: Any) -> Any:
@@ -189,7 +189,7 @@ def _decode(hint: Any, data: Any) -> Any:
         if not isinstance(data, dict):
             raise TypeError(f"expected an object, got {type(data).__name__}")
         return {key: _decode(typing.get_args(hint)[1], value) for key, value in data.items()}
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if not isinstance(data, dict):
             raise TypeError(f"expected an object for {hint.__name__}, got {type(data).__name__}")
         hints = typing.get_type_hints(hint)

@@ -45,26 +45,40 @@ class Settings(BaseSettings):
         description="Sockets and the server's lock. Keep it short: a unix socket's path has at most 107 bytes.",
     )
     host: str = Field(default="127.0.0.1", description="Address on which the gateway listens.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port of the gateway; when taken, the next free one is used and said.")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="Port of the gateway; when taken, the next free one is used and said."
+    )
     domain: str = Field(default="localhost", description="Domain under which every web function has its hostname.")
     workspace: str = Field(default="local", description="First part of every hostname.", pattern=r"^[a-z0-9-]{1,30}$")
-    sandbox: Literal["auto", "require", "off"] = Field(default="auto", description="`auto`: bubblewrap, or a loud warning without it; `require`: refuse to run without; `off`: none."
+    sandbox: Literal["auto", "require", "off"] = Field(
+        default="auto",
+        description="`auto`: bubblewrap, or a loud warning without it; `require`: refuse to run without; `off`: none.",
     )
-    network: Literal["isolated", "host"] = Field(default="isolated", description="`isolated`: a network namespace per revision with slirp4netns; `host`: the host's network."
+    network: Literal["isolated", "host"] = Field(
+        default="isolated",
+        description="`isolated`: a network namespace per revision with slirp4netns; `host`: the host's network.",
     )
-    max_containers: int = Field(default=0, ge=0, description="Containers on this machine at once; 0: derived from its cores and memory."
+    max_containers: int = Field(
+        default=0, ge=0, description="Containers on this machine at once; 0: derived from its cores and memory."
     )
     spares: int = Field(
         default=16,
         ge=0,
         description="Containers that wait parked over all functions, 4 MB each, so that a cold start is a hand-over; 0: none.",
     )
-    max_waiting: int = Field(default=2000, ge=1, description="Requests that may wait for one function; the next one is refused with 503."
+    max_waiting: int = Field(
+        default=2000, ge=1, description="Requests that may wait for one function; the next one is refused with 503."
     )
     max_body_bytes: int = Field(default=4 * 2**30, ge=0, description="Largest request body, in bytes.")
-    idle_exit: float = Field(default=600.0, ge=0, description="Seconds after which a server that was started on demand and has no app ends; 0: never."
+    idle_exit: float = Field(
+        default=600.0,
+        ge=0,
+        description="Seconds after which a server that was started on demand and has no app ends; 0: never.",
     )
-    grace_period: float = Field(default=30.0, ge=0, description="Seconds that in-flight requests have to finish when their container is stopped."
+    grace_period: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds that in-flight requests have to finish when their container is stopped.",
     )
     build_timeout: float = Field(default=1800.0, gt=0, description="Seconds that one step of an image may take.")
     log_bytes: int = Field(default=16 * 2**20, ge=4096, description="Size of an app's log file before it is rotated.")

@@ -4,7 +4,7 @@ Both ends use a SOCK_SEQPACKET socket pair, so a message is whole or absent, in 
 What comes from a sandbox is untrusted: the reader checks type and size, and closes descriptors that it did not expect.
 Runs on Python 3.9 and later; standard library only.
 
-server -> image zygote      preload {modules}; revision {id, ...} + [control, stdout, stderr, cgroup...]; 
+server -> image zygote      preload {modules}; revision {id, ...} + [control, stdout, stderr, cgroup...];
 image zygote -> server      up {python, pid}; preloaded {modules, failed}; revision {id, pid} + [pidfd]; exited {id, status}
 server -> revision zygote   start {id, function} + [listener, control, stdout, stderr, cgroup...]
 revision zygote -> server   loaded {...} | failed {traceback, ...}; started {id, pid} + [pidfd]; exited {id, status}

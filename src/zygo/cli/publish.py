@@ -100,7 +100,7 @@ class Publisher:
             kind = event.get("type")
             if kind in ("published", "failed", "missing"):
                 return dict(event)
-            if kind == "build":
+            if kind == "build" and (self._verbose or not _is_listing(str(event.get("line", "")))):
                 self._output.build(str(event.get("step", "image")), str(event.get("line", "")))
             elif kind == "warning":
                 self._output.warning(str(event.get("text", "")))
@@ -152,8 +152,13 @@ def curl(url: str, method: str, sample: str) -> str:
     return " ".join(["curl", *verb, *([options] if options else []), shlex.quote(target)])
 
 
+def _is_listing(line: str) -> bool:
+    """One of uv's lines of what changed in the environment, ` + idna==3.10`: sixty of them say no more than "Installed"."""
+    return line.startswith((" + ", " - ", " ~ "))
+
+
 def _reason(event: dict[str, Any]) -> str:
-    step = f"{event['step']}: " if event.get("step") else ""
+    step = f"{event['step']}: " if event.get("step") not in (None, "", "image") else ""
     return f"{step}{event.get('message') or 'the server says no reason'}"
 
 

@@ -37,6 +37,9 @@ STABLE_SECONDS = 30.0
 """A session that lived this long starts the attempts anew."""
 
 LINGER_SECONDS = 0.1
+SLOW_SECONDS = 5.0
+"""Before a first import that does not end is mentioned."""
+
 END_SECONDS = 5.0
 """For everything that has to end at Ctrl-C; it normally takes some 20 ms."""
 
@@ -162,6 +165,9 @@ class _Serve:
     async def _load(self) -> None:
         """The first evaluation. At a terminal a file that fails is waited for, since its author is about to mend it."""
         while True:
+            slow = asyncio.get_running_loop().call_later(
+                SLOW_SECONDS, self._output.hint, f"Still importing {self._what} ..."
+            )
             try:
                 self._accept(await self._live.evaluate())
                 return
@@ -169,6 +175,8 @@ class _Serve:
                 if not self._waits_for_saves or isinstance(error, errors.AppReferenceError):
                     raise
                 self._complain(error, f"Waiting for {self._what} to be saved; Ctrl-C ends this.")
+            finally:
+                slow.cancel()
             await self._live.changed()
 
     def _accept(self, upload: Upload) -> None:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 STOP_AFTER_KILL = 10.0
 """Seconds for a killed process to vanish; longer only when it hangs in the kernel (a dead network file system)."""
 
+UPLINK_YOUNG, UPLINK_DELAY_LIMIT = 1.0, 10.0
+"""Seconds. A network process that ended sooner is started again after a delay, doubled each time up to the limit."""
+
 
 class LocalEngine:
     """The engine of this machine. Holds every process it started until `close`.
@@ -113,6 +116,8 @@ class LocalRevision:
         self._zygote: RevisionZygote | None = None
         self._host: ImageHost | None = None
         self._uplink: network.Uplink | None = None
+        self._uplink_losses = 0
+        self._reconnecting: asyncio.Task[None] | None = None
         self._group: Group | None = None
         self._lock = asyncio.Lock()
         self._import_in = "zygote"
@@ -189,7 +194,33 @@ class LocalRevision:
 
     async def _connect(self, pid: int) -> None:
         if self.network == "isolated" and pid > 0 and self.engine.machine.slirp:
-            self._uplink = await network.Uplink.attach(self.engine.machine.slirp, pid)
+            self._uplink = await network.Uplink.attach(self.engine.machine.slirp, pid, lambda: self._uplink_lost(pid))
+
+    def _uplink_lost(self, pid: int) -> None:
+        if self.alive:
+            self._reconnecting = asyncio.create_task(self._reconnect(pid), name=f"network of {self.plan.id}")
+
+    async def _reconnect(self, pid: int) -> None:
+        """The process that carries this revision's outbound network was killed: another one, later each time."""
+        lost = self._uplink
+        if lost is None:
+            return
+        self._uplink_losses = self._uplink_losses + 1 if lost.age < UPLINK_YOUNG else 0
+        if self._uplink_losses:
+            await asyncio.sleep(min(0.1 * 2**self._uplink_losses, UPLINK_DELAY_LIMIT))
+        async with self._lock:
+            if self._uplink is not lost or not self.alive:
+                return
+            self._uplink = None
+            await lost.close()
+            said = f" ({lost.words[-1]})" if lost.words else ""
+            text = f"The app's outbound network was interrupted: slirp4netns ended{said}"
+            try:
+                await self._connect(pid)
+            except ContainerError as error:
+                self._system_log("stderr", f"{text}, and cannot be started again: {error}")
+            else:
+                self._system_log("stderr", f"{text} and was started again.")
 
     async def start(self, function: str) -> LocalContainer:
         """See Revision.start."""

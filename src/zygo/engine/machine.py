@@ -101,7 +101,8 @@ async def inspect(
     cgroups = Cgroups.open(name)
     if cgroups is None:
         warnings.append(
-            "No control groups can be made here: memory limits are kept by resource limits and a watchdog, cpu limits not at all. "
+            "No control groups can be made here: memory limits are kept by resource limits and a watchdog, cpu "
+            "limits not at all. "
             "`zygo doctor` says what would change that."
         )
     memory = psutil.virtual_memory().total
@@ -130,9 +131,10 @@ def _no_sandbox(probe: SandboxProbe) -> str:
 
 
 def _no_slirp() -> str:
+    reason, mend = "/dev/net/tun is closed to this user", "sudo chmod 666 /dev/net/tun"
     if not shutil.which("slirp4netns"):
-        return "slirp4netns is not installed, so functions share the host's network, its loopback included. Mend: sudo apt install slirp4netns"
-    return "/dev/net/tun is closed to this user, so functions share the host's network, its loopback included. Mend: sudo chmod 666 /dev/net/tun"
+        reason, mend = "slirp4netns is not installed", "sudo apt install slirp4netns"
+    return f"{reason}, so functions share the host's network, its loopback included. Mend: {mend}"
 
 
 async def probe_sandbox(data: Path, guest: Path, bwrap: str, *, is_root: bool) -> SandboxProbe:

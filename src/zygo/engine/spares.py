@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import psutil
@@ -17,6 +16,8 @@ import psutil
 from zygo.errors import ContainerError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zygo.engine.local import LocalContainer, LocalRevision
 
 DELAY = 0.2

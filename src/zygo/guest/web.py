@@ -59,7 +59,8 @@ class App:
     """The ASGI application of one web function, made in two steps.
 
     `prebuild` runs in the revision zygote and does what is ours and safe to share by fork: wrapping a handler in
-    FastAPI and warming its routes (then `asgi` is there, and `config` if the caller adds uvicorn's). `build` runs in the container: a user's factory may open connections and threads.
+    FastAPI and warming its routes (then `asgi` is there, and `config` if the caller adds uvicorn's). `build` runs in
+    the container: a user's factory may open connections and threads.
     """
 
     def __init__(self, function: Function, debug: bool) -> None:

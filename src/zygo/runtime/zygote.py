@@ -76,7 +76,7 @@ class ImageZygote:
             on_line(stream, line)
 
         try:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork and an exec, on the thread that must do it
                 [*command, *arguments(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
@@ -424,8 +424,8 @@ async def exit_of(pidfd: int) -> None:
 def listen(path: str) -> socket.socket:
     """A listening unix socket at `path`, replacing what is there.
 
-    The server keeps it until the container is gone: a connection that was queued when one died is then answered by the
-    next, instead of being reset. 4095 waiting connections is the kernel's default limit (net.core.somaxconn) less one.
+    The server keeps it until the container is gone, so that its path never leads nowhere while it lives. 4095 waiting
+    connections are the kernel's default limit (net.core.somaxconn) less one.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with contextlib.suppress(FileNotFoundError):

@@ -12,10 +12,13 @@ are kept, at t=61 none, unless min_containers or another request says otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from zygo.model import ScalePolicy
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zygo.model import ScalePolicy
 
 
 @dataclass(frozen=True)

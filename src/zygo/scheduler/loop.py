@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from zygo.model import ScalePolicy
 from zygo.scheduler.autoscaler import decide
-from zygo.scheduler.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zygo.model import ScalePolicy
+    from zygo.scheduler.pool import Pool
 
 TICK = 5.0
 """Seconds between looks at everything, whatever was or was not poked: notify for speed, look for truth."""

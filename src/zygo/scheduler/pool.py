@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from zygo.engine.base import Container, Revision
 from zygo.errors import ContainerError, Error
 from zygo.model import ContainerState, FunctionSpec
 from zygo.scheduler.autoscaler import Member
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zygo.engine.base import Container, Revision
 
 BOOT_FAILURES = 3
 """In a row, before the revision is given up instead of trying again: the rule of gunicorn's arbiter for boot errors."""

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zygo.engine.base import Revision
 from zygo.errors import ConflictError, Error, ExecutionError, InvalidError, NotFoundError
 from zygo.gateway.admission import Admission
-from zygo.gateway.container import Backend
-from zygo.gateway.proxy import Gateway
 from zygo.gateway.routes import Endpoint, RequestRecord, Routes
-from zygo.model import FunctionSpec
-from zygo.scheduler.loop import Scheduler
-from zygo.scheduler.pool import Pool
 from zygo.sdk import labels
 from zygo.server.logs import AppLog
-from zygo.server.ports import PortBook
 from zygo.server.sessions import Session
-from zygo.server.traffic import FunctionTraffic
-from zygo.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zygo.engine.base import Revision
+    from zygo.gateway.container import Backend
+    from zygo.gateway.proxy import Gateway
+    from zygo.model import FunctionSpec
+    from zygo.scheduler.loop import Scheduler
+    from zygo.scheduler.pool import Pool
+    from zygo.server.ports import PortBook
+    from zygo.server.traffic import FunctionTraffic
+    from zygo.settings import Settings
 
 log = logging.getLogger("zygo.apps")
 
@@ -156,8 +159,8 @@ class Apps:
         if other is not None:
             if not force:
                 raise ConflictError(
-                    f"The app {name!r} is being served already (from {other.session.file}). End that one, serve this under another "
-                    f"name with --name, or take over with --force."
+                    f"The app {name!r} is being served already (from {other.session.file}). End that one, serve "
+                    f"this under another name with --name, or take over with --force."
                 )
             other.session.end(f"another `zygo serve --force` took over the app {name!r}")
             await self._end(other)

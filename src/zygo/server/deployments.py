@@ -9,18 +9,21 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zygo.builder.build import Builder, BuiltImage
 from zygo.engine.base import Engine, Revision, RevisionPlan
 from zygo.errors import ContainerError, Error, ImageBuildError, InvalidError
 from zygo.model import AppSpec, FunctionSpec, ImageSpec, SourceFile, encode
 from zygo.scheduler.pool import Pool
 from zygo.server.apps import Apps, Generation, LiveApp, LiveFunction
-from zygo.server.sources import SourceStore
 from zygo.server.traffic import FunctionTraffic
-from zygo.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zygo.builder.build import Builder, BuiltImage
+    from zygo.server.sources import SourceStore
+    from zygo.settings import Settings
 
 log = logging.getLogger("zygo.deployments")
 Emit = Callable[[dict[str, Any]], None]
@@ -88,6 +91,10 @@ class Deployments:
     async def _name(self, work: _Publication) -> None:
         if work.app.session.ended.is_set():
             raise InvalidError("The command that serves this app has ended.")
+        if work.spec.name != work.app.name:
+            work.app.note(
+                f"The app is called {work.spec.name!r} now; it goes on as {work.app.name!r} until `zygo serve` is started again."
+            )
         taken: dict[str, str] = {}
         for function in work.spec.functions:
             if function.web is None:

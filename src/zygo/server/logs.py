@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 log = logging.getLogger("zygo.server")

@@ -10,7 +10,10 @@ import hashlib
 import json
 import os
 import socket
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FIRST, LAST = 20000, 29999
 """Below the kernel's range for outgoing connections (32768 to 60999), above what services use."""

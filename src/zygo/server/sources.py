@@ -6,13 +6,17 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from zygo.engine.machine import open_to_sandbox
 from zygo.errors import InvalidError
-from zygo.model import SourceFile
 from zygo.runtime.sandbox import SANDBOX_UID
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from zygo.model import SourceFile
 
 LINK_FROM = 8 * 2**20
 """Bytes. Larger blobs are linked into a revision instead of copied; a sandbox shows them read-only. Smaller ones are

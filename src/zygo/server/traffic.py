@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from zygo.engine.base import Container
-from zygo.errors import Error
-from zygo.gateway.admission import Admission
 from zygo.gateway.container import Backend
-from zygo.model import ScalePolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zygo.engine.base import Container
+    from zygo.errors import Error
+    from zygo.gateway.admission import Admission
+    from zygo.model import ScalePolicy
 
 EXPLAINED = 200
 """How many ended containers' reasons are remembered, for the requests that they took along."""
