@@ -15,6 +15,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("zygo.server")
 
 IDLE_CHECK_SECONDS = 5.0
+
+OPEN_FILES = 2**18
+"""Descriptors that the server asks for, as far as the hard limit lets it."""
 
 
 class Server:
@@ -237,21 +241,35 @@ def _name_of(data: Path) -> str:
     return hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:8]
 
 
-def take_lock(data: Path) -> int:
-    """The descriptor of the lock on the data directory, held until the process ends. Raises AlreadyExistsError when
-    another server has it."""
-    fd = os.open(data / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def take_locks(settings: Settings) -> None:
+    """Lock the data directory, and the runtime directory too: a second server with another data directory would take the
+    first one's sockets away. Held until the process ends. Raises AlreadyExistsError when another server has one."""
+    _take_lock(settings.data_dir, "ZYGO_DATA_DIR")
+    if settings.runtime_dir.resolve() != settings.data_dir.resolve():
+        _take_lock(settings.runtime_dir, "ZYGO_RUNTIME_DIR")
+
+
+def _take_lock(directory: Path, setting: str) -> None:
+    fd = os.open(directory / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(fd)
         raise AlreadyExistsError(
-            f"Another zygo server (pid {owner}) uses {data}. `zygo server status` shows it; set ZYGO_DATA_DIR for a second one."
+            f"Another zygo server (pid {owner}) uses {directory}. `zygo server status` shows it; set {setting} for a "
+            f"second one."
         ) from None
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())
-    return fd
+
+
+def raise_open_files() -> None:
+    """A request in flight is two descriptors and a container six: the usual soft limit of 1024 is a hundred clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def prepare_directories(settings: Settings) -> None:
@@ -265,7 +283,8 @@ def prepare_directories(settings: Settings) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         if directory.stat().st_uid == os.geteuid():
             directory.chmod(mode)
-        elif not os.access(directory, os.W_OK):
+        elif directory == settings.runtime_dir or not os.access(directory, os.W_OK):
+            # Whoever owns the runtime directory can put another socket in the place of the control API's.
             raise ExecutionError(
                 f"{directory} belongs to another user. Set ZYGO_DATA_DIR and ZYGO_RUNTIME_DIR to your own."
             )
@@ -295,7 +314,8 @@ def main(argv: list[str] | None = None) -> int:
         settings = Settings()
         os.umask(0o022)
         prepare_directories(settings)
-        take_lock(settings.data_dir)
+        take_locks(settings)
+        raise_open_files()
         open_server_log(settings.data_dir / "logs", settings.log_bytes, foreground=options.foreground)
         os.chdir("/")
         server = _make(settings, options)
