@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from zygo.errors import ConflictError, Error, ExecutionError, InvalidError, NotFoundError
 from zygo.gateway.admission import Admission
-from zygo.gateway.routes import Endpoint, RequestRecord, Routes
+from zygo.gateway.routes import Endpoint, Routes
 from zygo.sdk import labels
 from zygo.server.logs import AppLog
+from zygo.server.requests import RequestLog
 from zygo.server.sessions import Session
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class LiveApp:
         self.said: set[str] = set()
         self.retiring: set[asyncio.Task[None]] = set()
         self._log_file = log_file
+        self.requests = RequestLog(session, log_file, lambda function, text: self.on_log(function, "", "system", text))
 
     def hold(self) -> None:
         """A change was seen: requests wait for the new code, for HOLD_SECONDS at most."""
@@ -97,30 +99,9 @@ class LiveApp:
         self._log_file.write(function, stream, text)
         self.session.log(function, container, stream, text)
 
-    def on_request(self, record: RequestRecord) -> None:
-        """One finished request, to the terminal and to the file."""
-        event = {
-            "type": "request",
-            "function": record.function,
-            "method": record.method,
-            "path": record.path,
-            "status": record.status,
-            "start": record.start,
-            "queue_ms": record.queue * 1e3,
-            "fork_ms": record.fork * 1e3,
-            "first_ms": record.first * 1e3,
-            "total_ms": record.total * 1e3,
-            "request_id": record.request_id,
-            "container": record.container,
-            "client": record.client,
-            "error": record.error,
-        }
-        self.session.emit(event)
-        text = f"{record.method} {record.path} {record.status} {record.start} {record.total * 1e3:.1f} ms {record.request_id}"
-        self._log_file.write(record.function, "request", text + (f" {record.error}" if record.error else ""))
-
     def close_log(self) -> None:
         """Close the log file."""
+        self.requests.close()
         self._log_file.close()
 
 
@@ -272,7 +253,7 @@ class Apps:
             timeout=spec.timeout,
             queue_timeout=max(spec.timeout, spec.startup_timeout or 0.0),
             debug=True,
-            log=app.on_request,
+            log=app.requests.add,
             on_timeout=on_timeout,
             explain=explain,
             max_body=self._settings.max_body_bytes,
