@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,9 +40,14 @@ def place(shared_place: Place) -> Iterator[Place]:
 
 
 @pytest.fixture
-def fresh_place() -> Iterator[Place]:
-    """A place of one test's own, for what kills or configures servers. Nothing may be left once its server ended."""
+def fresh_place(shared_place: Place) -> Iterator[Place]:
+    """A place of one test's own, for what kills or configures servers. Nothing may be left once its server ended.
+
+    The guest's packages are linked from the session's place when they are there: three seconds less for each such test.
+    """
     with Place() as place:
+        for layer in shared_place.data.glob("runtime/[0-9]*"):
+            shutil.copytree(layer, place.data / "runtime" / layer.name, copy_function=os.link, symlinks=True)
         yield place
         place.settle()
         if place.server_pid() is not None:
