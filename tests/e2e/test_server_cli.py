@@ -11,6 +11,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from e2e.http_kit import HOLD, app_log, burst
 from zygo.testing import processes
 from zygo.testing.harness import Place, until
@@ -234,6 +236,20 @@ def test_the_control_socket_is_for_its_owner_alone(fresh_place: Place) -> None:
         assert "PermissionError" in done.stderr
     for name in ("logs", "blobs"):
         assert (fresh_place.data / name).stat().st_mode & 0o077 == 0, name
+
+
+def test_the_directory_of_somebody_else_is_not_trusted(fresh_place: Place, tmp_path: Path) -> None:
+    """As /tmp/zygo-UID may have been made by another user first, with a server of theirs in it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory to another user")
+    fresh_place.runtime.mkdir(mode=0o777)
+    os.chown(fresh_place.runtime, 65534, 65534)
+    for done in (fresh_place.zygo("serve", str(write(tmp_path))), fresh_place.zygo("server", "start")):
+        assert done.code != 0
+        assert f"{fresh_place.runtime}, the directory of the server's socket, belongs to another user" in done.text
+        assert "ZYGO_RUNTIME_DIR" in done.text
+    text = refused(server(fresh_place))
+    assert "belongs to another user" in text
 
 
 def test_doctor_tries_and_says_what_it_found(fresh_place: Place) -> None:

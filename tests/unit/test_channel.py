@@ -103,6 +103,7 @@ _HOSTILE: list[tuple[dict[str, Any], int]] = [
 def test_a_lying_revision_zygote_harms_only_itself(message: dict[str, Any], descriptors: int) -> None:
     async def test() -> None:
         before = len(os.listdir("/proc/self/fd"))
+        nothing = os.open(os.devnull, os.O_RDONLY)
         ours, theirs = Channel.pair()
         ended = asyncio.Event()
         zygote = RevisionZygote("r-1", lambda stream, line: None, ended.set)
@@ -110,15 +111,30 @@ def test_a_lying_revision_zygote_harms_only_itself(message: dict[str, Any], desc
         container = ContainerProcess("c-1")
         zygote.fork(container, {"id": "c-1"}, [])
         container.passed()
-        fds = array.array("i", [0] * descriptors)
+        fds = array.array("i", [nothing] * descriptors)
         theirs.sendmsg([str(message).replace("'", '"').encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
         theirs.close()
         await ended.wait()
         await container.exited
         await zygote.close()
+        os.close(nothing)
         with pytest.raises(ContainerError):
             await container.ready
         assert len(os.listdir("/proc/self/fd")) == before
+
+    run(test)
+
+
+def test_one_that_is_stopped_before_its_pid_is_known_is_killed_when_it_is() -> None:
+    async def test() -> None:
+        container = ContainerProcess("c-1")
+        stopping = asyncio.create_task(container.stop(30.0))
+        await asyncio.sleep(0)
+        process = await asyncio.create_subprocess_exec("sleep", "600")
+        container.started(os.pidfd_open(process.pid))
+        assert await process.wait() == -9
+        container.exit_status(-9)
+        assert await stopping == -9
 
     run(test)
 

@@ -129,6 +129,8 @@ class LocalRevision:
             if self._retired:
                 raise ContainerError("The revision was retired.")
             if self._zygote is None or not self._zygote.alive:
+                if self._zygote is not None:
+                    await self._zygote.close()
                 await self._drop()
                 self._zygote = await self._start_zygote()
             return self._zygote

@@ -311,6 +311,7 @@ class ContainerProcess:
         self.exited: asyncio.Future[int] = loop.create_future()
         self.traceback = ""
         self._pidfd = -1
+        self._signal = 0
         self._gone = False
         self._status: int | None = None
         ours, self._theirs = Channel.pair()
@@ -326,10 +327,19 @@ class ContainerProcess:
         self._theirs.close()
 
     def started(self, pidfd: int) -> None:
-        """The fork happened; `pidfd` becomes ours."""
+        """The fork happened; `pidfd` becomes ours. Raises OSError when it is nothing that can be waited for."""
+        if self._pidfd >= 0 or self.exited.done():
+            os.close(pidfd)
+            return
+        try:
+            watch_exit(pidfd, self._process_gone)
+        except OSError:
+            os.close(pidfd)
+            raise
         self._pidfd = pidfd
         self.pid = host_pid(pidfd)
-        watch_exit(pidfd, self._process_gone)
+        if self._signal:
+            send_signal(pidfd, self._signal)
 
     def exit_status(self, status: int) -> None:
         """The zygote has reaped it, or is itself gone and took it along."""
@@ -342,13 +352,18 @@ class ContainerProcess:
         return self._channel.send({"type": "go"})
 
     def signal(self, number: int) -> None:
-        """Send a signal; nothing happens when it is gone."""
+        """Send a signal, as soon as it is known which process it is; nothing happens when it is gone."""
         if self._pidfd >= 0:
             send_signal(self._pidfd, number)
+        elif self._signal != signal.SIGKILL:
+            self._signal = number
 
     async def stop(self, grace: float) -> int:
-        """Ask it to drain, wait up to `grace` seconds, kill it; returns once it is gone. May be called twice."""
-        self.signal(signal.SIGTERM)
+        """Ask it to drain, wait up to `grace` seconds, kill it; returns once it is gone. May be called twice.
+
+        One that is not ready has nothing to finish, and as init of its pid namespace would not even see a SIGTERM.
+        """
+        self.signal(signal.SIGTERM if self.ready.done() else signal.SIGKILL)
         try:
             return await asyncio.wait_for(asyncio.shield(self.exited), grace)
         except TimeoutError:

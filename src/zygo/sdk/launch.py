@@ -64,8 +64,10 @@ async def connect(place: Place, *, replace: bool = True, say: Callable[[str], No
     `replace=False` accepts any build that answers: a session that lost its server must not push aside the one that
     another, newer command has just started. `say` gets a sentence for whatever takes time.
 
-    Raises ConnectionError when the server does not start, VersionError when a newer one runs apps.
+    Raises ConnectionError when the server does not start, VersionError when a newer one runs apps,
+    PermissionDeniedError when the socket's directory is somebody else's.
     """
+    _refuse_strangers(place.socket.parent)
     client = Client(place.socket)
     try:
         status = await probe(client)
@@ -79,6 +81,19 @@ async def connect(place: Place, *, replace: bool = True, say: Callable[[str], No
         await client.aclose()
         raise
     return client
+
+
+def _refuse_strangers(directory: Path) -> None:
+    """Sources and secrets go to whoever listens there, and in a directory below /tmp that may be another user."""
+    try:
+        owner = directory.stat().st_uid
+    except OSError:
+        return
+    if owner not in (os.geteuid(), 0):
+        raise errors.PermissionDeniedError(
+            f"{directory}, the directory of the server's socket, belongs to another user (uid {owner}). "
+            "Set ZYGO_RUNTIME_DIR to one of your own."
+        )
 
 
 async def probe(client: Client) -> dict[str, Any] | None:
