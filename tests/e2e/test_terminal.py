@@ -186,7 +186,7 @@ def test_the_build_is_shown_as_it_goes(place: Place, write: Callable[..., Path])
             return six.__version__
     """)
     with place.serve(path) as serve:
-        assert serve.seen(r"pip_install.* \| .*six==1\.16\.0"), serve.text
+        assert serve.seen(r"pip_install\(.six==1\.16\.0.\) \| Installed 1 package"), serve.text
         assert serve.seen(r"Created builds in [\d.]+ s \(build [\d.]+ s, load [\d.]+ s\)")
         assert serve.get("f").json() == "1.16.0"
 
