@@ -48,6 +48,7 @@ class ForkServer:
         """Serve until the control socket ends."""
         signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        self._reap()  # what ended before the handler was there has sent its signal already
         poller = select.poll()
         poller.register(self.control, select.POLLIN)
         poller.register(self._wake_read, select.POLLIN)
