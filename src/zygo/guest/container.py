@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from zygo import wire
 from zygo.errors import Error
-from zygo.guest import isolate, tracebacks, web
+from zygo.guest import isolate, process, tracebacks, web
 from zygo.sdk import context
 
 if TYPE_CHECKING:
@@ -25,10 +25,8 @@ def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
 
     Descriptors: the listening socket, the control socket, stdout, stderr, then `tasks` files.
     """
-    from zygo.guest import revision
-
     listener, control_fd, stdout, stderr = fds[:4]
-    revision.join_cgroups(fds[4:])
+    process.join_cgroups(fds[4:])
     control = socket.socket(fileno=control_fd)
     try:
         if zygote.sandboxed:
@@ -37,8 +35,8 @@ def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
         else:
             os.setsid()
             isolate.prctl(isolate.PR_SET_PDEATHSIG, isolate.SIGKILL)
-        revision.replace_stdio(stdout, stderr)
-        revision.reset_signals()
+        process.replace_stdio(stdout, stderr)
+        process.reset_signals()
         os.chdir(zygote.message["cwd"])
         _limit(message["limits"])
         isolate.drop_privileges() if zygote.sandboxed else isolate.prctl(isolate.PR_SET_NO_NEW_PRIVS, 1)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
 import os
-import signal
 import socket
 import sys
 from typing import Any
 
 from zygo import wire
-from zygo.guest import container, fitness, isolate, serve, tracebacks, web
+from zygo.guest import container, fitness, isolate, process, serve, tracebacks, web
 from zygo.guest.fork_server import ForkServer
 from zygo.sdk import context
 
@@ -28,7 +26,7 @@ def enter(parent: ForkServer, message: dict[str, Any], fds: list[int], sandboxed
     a process cannot enter its own new pid namespace, so the zygote is its child, and init there.
     """
     control, stdout, stderr, cgroups = fds[0], fds[1], fds[2], fds[3:]
-    join_cgroups(cgroups)
+    process.join_cgroups(cgroups)
     if sandboxed:
         uid, gid = os.getuid(), os.getgid()
         isolate.unshare(_NAMESPACES | (0 if message["network"] == "host" else isolate.CLONE_NEWNET))
@@ -43,28 +41,12 @@ def enter(parent: ForkServer, message: dict[str, Any], fds: list[int], sandboxed
         wire.send(parent.control, {"type": "revision", "id": message["id"]}, [os.pidfd_open(os.getpid())])
     parent.forget_in_child()
     os.setsid()
-    replace_stdio(stdout, stderr)
+    process.replace_stdio(stdout, stderr)
     zygote = RevisionZygote(socket.socket(fileno=control), message, sandboxed)
     if not zygote.prepare():
         return 1
     zygote.server.serve()
     return 0
-
-
-def join_cgroups(fds: list[int]) -> None:
-    """Move this process into the cgroups whose `tasks` are open at `fds`; closes them."""
-    for fd in fds:
-        os.write(fd, b"0")
-        os.close(fd)
-
-
-def replace_stdio(stdout: int, stderr: int) -> None:
-    """No input, and output to these pipes, which are closed under their old numbers."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (stdout, 1), (stderr, 2)):
-        os.dup2(source, target)
-        if source > 2:
-            os.close(source)
 
 
 class RevisionZygote:
@@ -173,7 +155,7 @@ class RevisionZygote:
 
             traceback.print_exc()
         finally:
-            flush()
+            process.flush()
             os._exit(code)
 
     def _exited(self, pid: int, status: int) -> None:
@@ -181,13 +163,6 @@ class RevisionZygote:
         identifier = self._containers.pop(pid, None)
         if identifier is not None:
             wire.send(self.control, {"type": "exited", "id": identifier, "status": code})
-
-
-def flush() -> None:
-    """os._exit does not."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
 
 
 def forget_shadowed(source: str) -> None:
@@ -211,9 +186,3 @@ def third_party(names: set[str], source: str) -> list[str]:
         if "site-packages" in file and not file.startswith(source + "/"):
             found.add(name.partition(".")[0])
     return sorted(found - {"zygo", "modal"})
-
-
-def reset_signals() -> None:
-    """The interpreter's own handlers, for a process that is not a fork server."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
