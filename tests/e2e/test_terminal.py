@@ -203,7 +203,7 @@ def test_status_and_logs_of_the_server(place: Place, write: Callable[..., Path])
         functions = {function["name"]: function for function in status["apps"][0]["functions"]}
         assert functions["say"]["url"] == serve.url("say")
         assert functions["say"]["containers"] >= 1
-        log = place.zygo("server", "logs")
+        log = place.zygo("server", "logs", "-n", "10000")
         assert "serves on" in log.text
         file = place.data / "logs" / "apps" / "talks.log"
         until(lambda: "out hello" in file.read_text(), 10, "the line in the app's log file")

@@ -349,7 +349,7 @@ def test_a_failed_build_shows_its_words_and_keeps_the_old_revision(home: Home) -
     home.answer([build, failed])
     home.hello.write_text(HELLO + "# 1\n")
     command.expect(r"^  pip_install \| Resolving\.\.\.$")
-    command.expect("^Error: image: there is no package 'nope'")
+    command.expect("^Error: there is no package 'nope'")
     command.expect("The old code keeps answering")
     home.hello.write_text(HELLO + "# 2\n")
     command.expect("Updated")
