@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,6 +174,8 @@ class ImageHosts:
             return [str(control), options]
 
         if not machine.sandboxed:
+            # Without a sandbox there is no /root of their own to write to.
+            environment["HOME"] = tempfile.gettempdir() if machine.is_root else str(Path.home())
             return (root_launcher([], python) if machine.drop_root else python), arguments, environment
         sandbox = SandboxPlan(
             binds=(*plan.binds, guest, runtime),

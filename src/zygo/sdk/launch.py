@@ -71,6 +71,7 @@ async def connect(place: Place, *, replace: bool = True, say: Callable[[str], No
     client = Client(place.socket)
     try:
         status = await probe(client)
+        _check_directory(status, place)
         if status is not None and replace and (reason := outdated(status)) is not None:
             say(f"Replacing the server: {reason}.")
             await stop(client, int(status.get("pid", 0)), replaced=True)
@@ -93,6 +94,15 @@ def _refuse_strangers(directory: Path) -> None:
         raise errors.PermissionDeniedError(
             f"{directory}, the directory of the server's socket, belongs to another user (uid {owner}). "
             "Set ZYGO_RUNTIME_DIR to one of your own."
+        )
+
+
+def _check_directory(status: dict[str, Any] | None, place: Place) -> None:
+    theirs = str((status or {}).get("data_dir") or place.data_dir)
+    if os.path.realpath(theirs) != os.path.realpath(place.data_dir):
+        raise errors.ExecutionError(
+            f"The server at {place.socket} uses the data directory {theirs}, this command {place.data_dir}. "
+            "Set ZYGO_RUNTIME_DIR for a second server, or end that one with: zygo server stop"
         )
 
 
