@@ -153,8 +153,13 @@ class App:
 
     def end_containers(self, pids: set[int] | None = None) -> None:
         """Kill these containers' processes (None: all there are), and return once the server knows."""
-        processes.kill_and_wait(self.container_processes() if pids is None else pids)
-        wait_for("no container", lambda: self.containers() == 0, STATE_SECONDS)
+
+        def gone() -> bool:
+            # Again and again: a container that was starting may have come after the others were killed.
+            processes.kill_and_wait(self.container_processes() if pids is None else pids)
+            return self.containers() == 0
+
+        wait_for("no container", gone, STATE_SECONDS)
 
     def get(self, path: str = "/") -> client.Answer:
         """One request on a fresh connection."""
