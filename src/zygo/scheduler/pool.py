@@ -90,6 +90,7 @@ class Pool:
     _entries: dict[str, _Entry] = field(default_factory=dict)
     _pending: set[asyncio.Task[None]] = field(default_factory=set)
     _boot_failures: int = 0
+    _counted_at: float = 0.0
     _young_deaths: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -212,7 +213,7 @@ class Pool:
         except (Error, OSError) as error:
             self._not_pending()
             self._boot_failed(
-                error if isinstance(error, Error) else ContainerError(f"No container can be made: {error}")
+                error if isinstance(error, Error) else ContainerError(f"No container can be made: {error}"), began
             )
             return
         entry = self._entries[container.id] = _Entry(container)
@@ -224,7 +225,7 @@ class Pool:
             self.traffic.add(container, entry.ready_at - began)
             self.changed()
         await asyncio.shield(container.exited)
-        self._ended(entry, failure)
+        self._ended(entry, failure, began)
 
     async def _boot(self, container: Container) -> Error | None:
         """Wait until it is ready; otherwise why it is not."""
@@ -241,12 +242,12 @@ class Pool:
             return ContainerError(f"{self.spec.name} could not start: {cause}", error.traceback)
         return None
 
-    def _ended(self, entry: _Entry, error: Error | None) -> None:
+    def _ended(self, entry: _Entry, error: Error | None, began: float) -> None:
         container, state = entry.container, entry.state
         del self._entries[container.id]
         self.traffic.remove(container.id)
         if state is ContainerState.STARTING and error is not None:
-            self._boot_failed(error)
+            self._boot_failed(error, began)
         elif state is ContainerState.READY:
             self.log(container.id, f"The container of {self.spec.name} died: {container.reason()}.")
             self._died_at_age(self.clock() - entry.ready_at)
@@ -263,8 +264,14 @@ class Pool:
             delay = RESTART_DELAY * 2 ** min(self._young_deaths - 2, 20)
             self.restart_at = self.clock() + min(delay, RESTART_DELAY_LIMIT)
 
-    def _boot_failed(self, error: Error) -> None:
+    def _boot_failed(self, error: Error, began: float) -> None:
+        if self._boot_failures and began < self._counted_at:
+            # One cause (a zygote that was killed) can end several starts at once: in a row are those that began after
+            # the failure before them.
+            self.changed()
+            return
         self._boot_failures += 1
+        self._counted_at = self.clock()
         if self._boot_failures == 1 or self._boot_failures >= BOOT_FAILURES:
             self.log("", str(error))
             for line in getattr(error, "traceback", "").rstrip().splitlines() if self._boot_failures == 1 else []:
