@@ -115,6 +115,20 @@ class Platform:
         finally:
             child.end()
 
+    @contextlib.contextmanager
+    def relay(self, target: int) -> Iterator[str]:
+        """`benchmarks.relay` before the port `target` until the block ends; gives its URL."""
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = int(probe.getsockname()[1])
+        command = [sys.executable, "-m", "benchmarks.relay", str(port), str(target)]
+        output = self.folder / "relay.log"
+        child = processes.Child(command, cwd=Path(__file__).parents[1], output=output)
+        try:
+            wait_for("the relay", lambda: _answers(port), 30.0, lambda: child.said() if child.process.poll() else "")
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            child.end(signal.SIGKILL)
+
     @property
     def image_python(self) -> str:
         """The interpreter of the last image that was built, for the other side to run on the same versions."""
@@ -189,7 +203,7 @@ class Uvicorn:
     def __enter__(self) -> Uvicorn:
         self.prepare()
         self.start()
-        wait_for("uvicorn", self._answers, 60.0, self._failed)
+        wait_for("uvicorn", lambda: _answers(self.port), 60.0, self._failed)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -235,15 +249,16 @@ class Uvicorn:
         """One request on a fresh connection."""
         return client.get(self.port, path)
 
-    def _answers(self) -> bool:
-        try:
-            return self.get().status == 200
-        except (OSError, ValueError):
-            return False
-
     def _failed(self) -> str:
         assert self._child is not None
         return self._child.said()[-2000:] if self._child.process.poll() is not None else ""
+
+
+def _answers(port: int) -> bool:
+    try:
+        return client.get(port).status == 200
+    except (OSError, ValueError):
+        return False
 
 
 def _uv_cache() -> str:

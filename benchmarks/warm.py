@@ -34,6 +34,8 @@ def run(plan: Plan) -> Result:
         with platform.serve(program) as app, _uvicorn(platform) as uvicorn:
             for connections in CONNECTIONS:
                 _measure(result, plan, app, uvicorn, connections)
+            with platform.relay(uvicorn.port) as relay:
+                _measure_relay(result, plan, relay, uvicorn.url)
         program = programs.whole_app(platform.sources, "pair", options=PAIR, max_inputs=32, target_inputs=32)
         with platform.serve(program) as app, _uvicorn(platform, workers=2) as uvicorn:
             wait_for("two containers", lambda: app.containers() == 2, 30.0)
@@ -71,6 +73,16 @@ def _measure(
     if connections == 1:
         added = statistics.median(a.p50 - b.p50 for a, b in zip(ours, theirs, strict=True))
         result.comparisons.append(Comparison("added latency p50, 1 connection", added, "us", floor=150, goal=40))
+
+
+def _measure_relay(result: Result, plan: Plan, relay: str, direct: str) -> None:
+    """What one more process costs here and now, whatever it does."""
+    through, bare = _rounds(plan, lambda s: _load(relay, 1, s), lambda s: _load(direct, 1, s))
+    result.figures.append(
+        Figure("uvicorn behind a relay of bytes, 1 connection, p50", "us", tuple(load.p50 for load in through))
+    )
+    added = statistics.median(a.p50 - b.p50 for a, b in zip(through, bare, strict=True))
+    result.comparisons.append(Comparison("added latency p50 of the relay alone, 1 connection", added, "us"))
 
 
 def _rounds(
