@@ -137,7 +137,8 @@ def test_a_killed_part_is_made_again_under_load_and_nothing_of_it_is_left(served
     assert served.get("who").status_code == 200
     assert served.get("child").status_code == 200
     assert served.running
-    if kind != "image":  # seen once on a machine at its limit: answers, and no image zygote for 10 s; not understood yet
+    # Seen once, on a machine at its limit: every request answered, and no image zygote for 10 s; not understood yet.
+    if kind != "image":
         until(lambda: of_kind(place, kind), 10.0, f"a new {kind} process")
 
 
