@@ -21,6 +21,7 @@
           |    +-- FunctionTimeoutError
           |    +-- OutputExpiredError   the result of a call is no longer kept
           +-- ConnectionError           no server, or it went away
+          +-- StoreError                the database cannot be opened, reached or written (503)
           +-- VersionError              command and server are of different versions
           +-- SerializationError, DeserializationError, RequestSizeError, InternalFailure
 
@@ -169,6 +170,12 @@ class OutputExpiredError(TimeoutError):
 
 class ConnectionError(Error):
     """The server cannot be reached."""
+
+    http_status = 503
+
+
+class StoreError(Error):
+    """The server's database cannot be used."""
 
     http_status = 503
 

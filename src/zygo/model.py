@@ -133,14 +133,48 @@ class ContainerState(enum.Enum):
     FAILED = "failed"
 
 
-class RevisionState(enum.Enum):
-    """building -> ready -> active -> retired; any -> failed."""
+class AppState(enum.Enum):
+    """deployed -> stopped, for good; what is deployed under the name afterwards is another app."""
 
-    BUILDING = "building"
-    READY = "ready"
-    ACTIVE = "active"
-    RETIRED = "retired"
-    FAILED = "failed"
+    DEPLOYED = "deployed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class AppRecord:
+    """A deployed app, or one that was. Times are seconds since the epoch; `version` is the active revision's number."""
+
+    id: str
+    name: str
+    state: AppState
+    created_at: float
+    version: int
+    stopped_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Who made a revision, and from what. `commit` is the one the program's repository was at, `dirty` whether it had
+    changes that were not committed; `rollback_of` is the version whose state was taken again."""
+
+    client_version: str
+    deployed_by: str
+    commit: str = ""
+    dirty: bool = False
+    tag: str = ""
+    rollback_of: int | None = None
+
+
+@dataclass(frozen=True)
+class RevisionRecord:
+    """One revision of a deployed app. `digest` tells whether two are the same; `kept` whether one can go back to it."""
+
+    app_id: str
+    version: int
+    digest: str
+    deployed_at: float
+    by: Provenance
+    kept: bool = True
 
 
 @dataclass(frozen=True)
