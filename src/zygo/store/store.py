@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KEY_FINGERPRINT = "key_fingerprint"
-HISTORY = [c for c in revisions.c if c.name not in ("spec", "sealed_env")] + [revisions.c.spec.is_not(None).label("kept")]
+HISTORY = [c for c in revisions.c if c.name not in ("spec", "sealed_env")] + [
+    revisions.c.spec.is_not(None).label("kept")
+]
 """What a RevisionRecord is made of: without the spec, which may be large."""
 
 
@@ -238,7 +240,9 @@ class Store:
         query = sa.select(revisions.c.spec).where(revisions.c.spec.is_not(None))
 
         def question(connection: sa.Connection) -> set[str]:
-            return {sha256 for text in connection.scalars(query) for sha256 in _hashes(decode(AppSpec, json.loads(text)))}
+            return {
+                sha256 for text in connection.scalars(query) for sha256 in _hashes(decode(AppSpec, json.loads(text)))
+            }
 
         return await self._reader.run(question)
 
@@ -274,9 +278,11 @@ def _open_vault(connection: sa.Connection, path: Path) -> Vault:
 
 
 def _overtaken(name: str, expected: int, active: int) -> str:
-    seen = f"version {expected} was" if expected else "it was not deployed"
-    now = f"version {active} is" if active else "it is not deployed"
-    return f"App {name!r} was changed meanwhile: {seen} when this began, and {now} now. Look at its history, then do it again."
+    seen = f"version {expected} was active" if expected else "it was not deployed"
+    now = f"version {active} is" if active else "it is no longer deployed"
+    return (
+        f"App {name!r} was changed meanwhile: {seen} when this began, now {now}. Look at its history, then do it again."
+    )
 
 
 def _deployed(name: str) -> sa.Select[Any]:
