@@ -7,8 +7,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from postgres_kit import Cluster
 
+from postgres_kit import Cluster
 from zygo.testing.harness import Place
 
 if TYPE_CHECKING:

@@ -128,7 +128,7 @@ class Cluster:
     def close(self) -> None:
         """Stop it and remove what is left. May be called twice."""
         if self._server is not None and self._server.poll() is None:
-            self.stop(signal.SIGQUIT)
+            self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _user(self) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class Cluster:
             check=False,
             **self._user(),
         )
-        text = done.stdout.decode("utf-8", "replace")
+        text: str = done.stdout.decode("utf-8", "replace")
         assert done.returncode == 0, f"{program} failed ({done.returncode}): {text}"
         return text
 

@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from store_kit import BY, SECRET, everything, fact_names, opened, put_fact, spec, with_store, write
 
+from store_kit import BY, SECRET, everything, fact_names, opened, put_fact, spec, with_store, write
 from zygo.errors import ConflictError, NotFoundError, StoreError
 from zygo.model import AppRecord, AppState, ImageSpec, ImageStep, RevisionRecord
 from zygo.settings import Settings
@@ -94,7 +94,7 @@ def test_of_two_deploys_with_the_same_expectation_one_is_refused(settings: Setti
         assert app.version == 2
         assert len(await store.revisions(app.id)) == 2
         with pytest.raises(
-            ConflictError, match="'hello' was changed meanwhile: version 7 was active .* now version 2 is"
+            ConflictError, match=r"'hello' was changed meanwhile: version 7 was active .* now version 2 is"
         ):
             await store.add_revision("hello", "d", spec(), BY, 1.0, expected_version=7)
         with pytest.raises(ConflictError, match="it is no longer deployed"):
@@ -136,7 +136,7 @@ def test_pruning_keeps_the_newest_and_all_history(settings: Settings) -> None:
             (2, False),
             (1, False),
         ]
-        with pytest.raises(NotFoundError, match="Version 2 of app .* is no longer kept"):
+        with pytest.raises(NotFoundError, match=r"Version 2 of app .* is no longer kept"):
             await store.spec(app_id, 2)
         assert await store.spec(app_id, 3) == spec(number=3)
         assert await store.prune(app_id, 0) == [3, 4]
@@ -364,7 +364,6 @@ def test_a_caller_who_leaves_disturbs_nobody(settings: Settings) -> None:
 
 def test_closing_finishes_what_was_asked_for_and_leaves_nothing(settings: Settings) -> None:
     async def life() -> None:
-        store = None
         async with opened(settings) as store:
             await fact_names(store)
             asked = [asyncio.ensure_future(write(store, put_fact(f"fact {number}"))) for number in range(300)]

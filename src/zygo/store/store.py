@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
-from zygo.errors import ConflictError, NotFoundError, StoreError
+from zygo.errors import ConflictError, NotFoundError
 from zygo.model import AppRecord, AppSpec, AppState, Provenance, RevisionRecord, decode, encode
 from zygo.store.database import PATIENCE, Database, database_for
 from zygo.store.migrate import migrate
@@ -29,7 +29,6 @@ from zygo.store.vault import Vault
 from zygo.store.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from zygo.settings import Settings
