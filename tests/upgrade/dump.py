@@ -12,8 +12,7 @@ from pathlib import Path
 
 from postgres_kit import Cluster
 from store_kit import BY, opened, spec
-from test_upgrade import FOLDER, contents
-
+from upgrade.test_upgrade import FOLDER, contents
 from zygo.settings import Settings
 from zygo.store.tables import HEAD
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from store_kit import BY, spec, with_store
 
+from store_kit import BY, spec, with_store
 from zygo.model import AppRecord, AppSpec, RevisionRecord, decode, encode
 from zygo.settings import Settings
 from zygo.store.tables import HEAD
