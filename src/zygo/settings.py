@@ -80,6 +80,13 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds that in-flight requests have to finish when their container is stopped.",
     )
+    database_url: str = Field(
+        default="",
+        description="PostgreSQL database for what must last; empty: SQLite in the data directory.",
+    )
+    keep_revisions: int = Field(
+        default=20, ge=1, description="Revisions of a deployed app that are kept, so that one can go back to them."
+    )
     build_timeout: float = Field(default=1800.0, gt=0, description="Seconds that one step of an image may take.")
     log_bytes: int = Field(default=16 * 2**20, ge=4096, description="Size of an app's log file before it is rotated.")
 
