@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -207,6 +208,12 @@ def decode(cls: type[T], data: Any) -> T:
     return typing.cast("T", _decode(cls, data))
 
 
+@functools.lru_cache(maxsize=None)
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """Resolved once per class: it compiles every annotation, which took most of the time of reading a spec."""
+    return typing.get_type_hints(cls)
+
+
 def _decode(hint: Any, data: Any) -> Any:
     origin = typing.get_origin(hint)
     if hint is Any:
@@ -226,7 +233,7 @@ def _decode(hint: Any, data: Any) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if not isinstance(data, dict):
             raise TypeError(f"expected an object for {hint.__name__}, got {type(data).__name__}")
-        hints = typing.get_type_hints(hint)
+        hints = _hints(hint)
         known = {f.name for f in dataclasses.fields(hint)}
         return hint(**{key: _decode(hints[key], value) for key, value in data.items() if key in known})
     if isinstance(hint, type) and issubclass(hint, enum.Enum):

@@ -44,6 +44,12 @@ class Settings(BaseSettings):
         default_factory=_default_runtime_dir,
         description="Sockets and the server's lock. Keep it short: a unix socket's path has at most 107 bytes.",
     )
+    database_url: str = Field(
+        default="",
+        repr=False,  # it may hold a password
+        description="PostgreSQL database for what is remembered, `postgresql://user:password@host/name`; "
+        "empty: SQLite in the data directory.",
+    )
     host: str = Field(default="127.0.0.1", description="Address on which the gateway listens.")
     port: int = Field(
         default=8000, ge=0, le=65535, description="Port of the gateway; when taken, the next free one is used and said."
