@@ -86,10 +86,6 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds that in-flight requests have to finish when their container is stopped.",
     )
-    database_url: str = Field(
-        default="",
-        description="PostgreSQL database for what must last; empty: SQLite in the data directory.",
-    )
     keep_revisions: int = Field(
         default=20, ge=1, description="Revisions of a deployed app that are kept, so that one can go back to them."
     )
