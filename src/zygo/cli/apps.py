@@ -103,7 +103,7 @@ async def _list(client: Client, out: Output, as_json: bool) -> None:
 async def _history(client: Client, out: Output, name: str, as_json: bool) -> None:
     revisions = await client.history(name)
     if as_json:
-        out.line(json.dumps(revisions, indent=2))
+        out.line(json.dumps({"app": name, "revisions": revisions}, indent=2))
         return
     rows = []
     for revision in revisions:

@@ -49,7 +49,9 @@ class Postgres:
     def __init__(self, url: str, patience: float) -> None:
         parsed = _parse(url)
         # Options may hold a password too (?password=, ?sslpassword=).
-        self.shown = parsed.set(query={}).render_as_string(hide_password=True).replace("postgresql+psycopg:", "postgresql:")
+        self.shown = (
+            parsed.set(query={}).render_as_string(hide_password=True).replace("postgresql+psycopg:", "postgresql:")
+        )
         self._patience = patience
         # Tells our own connections from those of others, also when a process id is used again.
         self._name = f"zygo {secrets.token_hex(8)}"

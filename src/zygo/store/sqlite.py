@@ -126,7 +126,9 @@ class Sqlite:
                 f"it (-wal, -shm) away and put a backup in its place; without one, deploy your apps again."
             )
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM) or code is None:
-            return StoreError(f"{path} cannot be opened for writing: {text}. Check its owner and mode, and its folder's.")
+            return StoreError(
+                f"{path} cannot be opened for writing: {text}. Check its owner and mode, and its folder's."
+            )
         return StoreError(f"{path} cannot be used: {text}.")
 
     def close(self) -> None:

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KEY_FINGERPRINT = "key_fingerprint"
-HISTORY = [c for c in revisions.c if c.name not in ("spec", "sealed_env")] + [revisions.c.spec.is_not(None).label("kept")]
+HISTORY = [c for c in revisions.c if c.name not in ("spec", "sealed_env")] + [
+    revisions.c.spec.is_not(None).label("kept")
+]
 """What a RevisionRecord is made of: without the spec, which may be large."""
 
 
@@ -238,7 +240,9 @@ class Store:
         query = sa.select(revisions.c.spec).where(revisions.c.spec.is_not(None))
 
         def question(connection: sa.Connection) -> set[str]:
-            return {sha256 for text in connection.scalars(query) for sha256 in _hashes(decode(AppSpec, json.loads(text)))}
+            return {
+                sha256 for text in connection.scalars(query) for sha256 in _hashes(decode(AppSpec, json.loads(text)))
+            }
 
         return await self._reader.run(question)
 

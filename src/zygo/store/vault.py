@@ -63,7 +63,9 @@ class Vault:
         try:
             return self._fernet.decrypt(sealed.encode()).decode()
         except InvalidToken:
-            raise StoreError(f"A secret in the database cannot be opened with the key in {self._path}. {MEND}") from None
+            raise StoreError(
+                f"A secret in the database cannot be opened with the key in {self._path}. {MEND}"
+            ) from None
 
 
 def _read(path: Path) -> bytes | None:

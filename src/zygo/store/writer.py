@@ -87,7 +87,9 @@ class Writer:
         while batch := self._next():
             try:
                 self._apply(batch)
-            except Exception as error:  # nothing known comes here; a thread that ends would leave callers waiting for ever
+            except (
+                Exception
+            ) as error:  # nothing known comes here; a thread that ends would leave callers waiting for ever
                 self._fail(batch, error)
                 self._disconnect()
         self._disconnect()
