@@ -44,6 +44,7 @@ class Evaluated:
     build_sources: files that image steps name by hash (copy=True).
     watch: what to watch, so that a change of any of this is seen.
     third_party: modules from outside that the user's modules import at their top level ("fastapi.responses").
+    named: whether the program gives its app a name; else it is called after its file.
     """
 
     app: AppSpec
@@ -51,6 +52,7 @@ class Evaluated:
     build_sources: tuple[LocalSource, ...] = ()
     watch: tuple[WatchRoot, ...] = ()
     third_party: tuple[str, ...] = ()
+    named: bool = True
 
 
 def evaluate(ref: AppRef, *, default_name: str | None = None) -> Evaluated:
@@ -236,6 +238,7 @@ def _collect(target: Target, closure: Closure, app: App, variable: str, default_
         build_sources=tuple(dict.fromkeys(s for i in images for s in i.build_sources)),
         watch=merge_roots(watch),
         third_party=closure.third_party(),
+        named=app.name is not None,
     )
 
 

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     import typer
 
 COMMANDS = {
-    "deploy": "Until then `zygo serve` gives the app a temporary URL.",
     "run": "Until then call a function's .local() in plain Python, or serve it and call its URL.",
-    "app": "Until then `zygo server status` shows what is served.",
     "container": "Until then `zygo server status` counts the containers.",
     "secret": "Until then use Secret.from_dict() or env=.",
     "volume": "Until then add files with Image.add_local_dir().",

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from zygo import errors
-from zygo.cli import doctor, later, report, server
+from zygo.cli import apps, doctor, later, report, server
 from zygo.version import version
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(server.app, name="server")
+app.add_typer(apps.app, name="app")
 app.command("doctor")(doctor.doctor)
 later.register(app)
 
@@ -105,6 +106,36 @@ def serve(
     except errors.Error as error:
         code = report.show(error, out)
     raise typer.Exit(code)
+
+
+@app.command()
+def deploy(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="file.py, file.py::app, or with -m a module: pkg.mod")],
+    name: Annotated[str | None, typer.Option("-n", "--name", help="Name of the app; else its own.")] = None,
+    tag: Annotated[str, typer.Option("--tag", help="A word for the history: a release's number, a ticket.")] = "",
+    strategy: Annotated[
+        str,
+        typer.Option("--strategy", help="rolling: new containers beside the old; recreate: the old ones end first."),
+    ] = "rolling",
+    module: Annotated[bool, typer.Option("-m", help="REF is a module, not a file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; all else goes to stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Deploy an app at persistent URLs, or update it without losing a request.
+
+    Examples: zygo deploy app.py | zygo deploy app.py --name shop --tag 1.2 | zygo deploy -m package.module
+    """
+    import json
+
+    from zygo.cli import deploy as deploying
+    from zygo.cli import output
+
+    options = deploying.Options(ref, module, name, tag, strategy, verbose)
+    out = output.make(sys.stderr if as_json else sys.stdout, sys.stderr)
+    result = deploying.run(options, out)
+    if as_json:
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -101,6 +101,13 @@ class Output:
         if text:
             self._write(self._stderr, clean_block(text), "")
 
+    def table(self, head: list[str], rows: list[list[str]]) -> None:
+        """Rows in columns, under their names. The last column is as wide as it wants, so that a URL stays in one piece."""
+        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+        for number, row in enumerate([head, *rows]):
+            text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            self.line(text, "" if number else "bold")
+
     @contextlib.contextmanager
     def working(self, text: str) -> Iterator[None]:
         """Something takes time: a spinner on a terminal, nothing elsewhere (its result is what gets printed)."""

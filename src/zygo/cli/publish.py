@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
 from zygo import errors, model
+from zygo.cli import progress
 from zygo.cli.sources import put, send
 
 if TYPE_CHECKING:
@@ -89,33 +89,19 @@ class Publisher:
         await send(client, upload, self._known)
         for _ in range(UPLOAD_ROUNDS):
             async with client.publish(self._session, model.encode(upload.app)) as events:
-                last = await self._progress(events)
+                last = await progress.follow(self._output, events, verbose=self._verbose)
             if last.get("type") != "missing":
                 return last
             await put(client, upload, [str(item) for item in last.get("sha256", [])])
         raise errors.InternalFailure("the server keeps asking for content that it was sent")
 
-    async def _progress(self, events: Any) -> dict[str, Any]:
-        async for event in events:
-            kind = event.get("type")
-            if kind in ("published", "failed", "missing"):
-                return dict(event)
-            if kind == "build" and (self._verbose or not _is_listing(str(event.get("line", "")))):
-                self._output.build(str(event.get("step", "image")), str(event.get("line", "")))
-            elif kind == "warning":
-                self._output.warning(str(event.get("text", "")))
-            elif kind == "step" and (self._verbose or not event.get("quiet")):
-                self._output.hint(f"  {event.get('text', '')}")
-        raise errors.ConnectionError("The server went away")
-
     def _settle(self, event: dict[str, Any], seen: float, *, update: bool) -> bool:
         if event.get("type") == "failed":
-            self._failed(_reason(event), str(event.get("traceback") or ""), update)
+            self._failed(progress.reason(event), str(event.get("traceback") or ""), update)
             return False
         functions = event.get("functions", [])
         took = time.monotonic() - seen
-        parts = [f"{name} {float(value):.2f} s" for name, value in event.get("seconds", {}).items() if value]
-        where = f" ({', '.join(parts)})" if parts and (self._verbose or not update) else ""
+        where = progress.where(event) if self._verbose or not update else ""
         urls = {str(f["name"]): str(f["url"]) for f in functions}
         if update:
             self._output.success(f"Updated {self.app} in {took * 1000:.0f} ms{where}.")
@@ -123,43 +109,14 @@ class Publisher:
             self._output.success(f"Created {self.app} in {took:.2f} s{where}.")
         if urls != self._urls:
             for function in functions:
-                self._url(function)
+                progress.show_function(self._output, function)
             self._urls = urls
         return True
-
-    def _url(self, function: dict[str, Any]) -> None:
-        name, url = str(function["name"]), str(function["url"])
-        note = f"  ({function['note']})" if function.get("note") else ""
-        self._output.line(f"  {name} => {url}{note}", "bold")
-        also = function.get("hostname_url")
-        if also and also != url:
-            self._output.hint(f"    also {also}")
-        self._output.hint(f"    {curl(url, str(function.get('method') or 'GET'), str(function.get('sample') or ''))}")
 
     def _failed(self, message: str, traceback: str, update: bool) -> None:
         self._output.error(message, traceback)
         if update:
             self._output.hint("The old code keeps answering.")
-
-
-def curl(url: str, method: str, sample: str) -> str:
-    """A line to paste. `sample` is the rest of it: a path and query for the URL, options, or both in this order."""
-    path, _, options = sample.partition(" ")
-    if not path.startswith(("/", "?")):
-        path, options = "", sample
-    target = url.rstrip("/") + path if path.startswith("/") else url + path
-    verb = [] if method in ("GET", "") or (method == "POST" and " -d " in f" {options} ") else ["-X", method]
-    return " ".join(["curl", *verb, *([options] if options else []), shlex.quote(target)])
-
-
-def _is_listing(line: str) -> bool:
-    """One of uv's lines of what changed in the environment, ` + idna==3.10`: sixty of them say no more than "Installed"."""
-    return line.startswith((" + ", " - ", " ~ "))
-
-
-def _reason(event: dict[str, Any]) -> str:
-    step = f"{event['step']}: " if event.get("step") not in (None, "", "image") else ""
-    return f"{step}{event.get('message') or 'the server says no reason'}"
 
 
 def _images(upload: Upload) -> set[str]:

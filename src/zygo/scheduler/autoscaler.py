@@ -12,7 +12,7 @@ are kept, at t=61 none, unless min_containers or another request says otherwise.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -78,3 +78,16 @@ def decide(
         check_at=min(future) if future and len(members) > floor else None,
         reason=f"{waiting} waiting, {in_flight} in flight at {policy.target_inputs} each, {kept} kept, floor {floor}",
     )
+
+
+def during_switch(policy: ScalePolicy, leaving: int) -> ScalePolicy:
+    """`policy` for a revision that takes over while `leaving` containers of the ones before it still finish their requests.
+
+    One container more than max_containers is allowed meanwhile, so that there is always one of the new revision: with
+    max_containers=1 and one leaving, one may start; with 4 and three leaving, two.
+    """
+    if policy.max_containers is None or not leaving:
+        return policy
+    ceiling = max(1, policy.max_containers + 1 - leaving)
+    ceiling = min(ceiling, policy.max_containers)
+    return replace(policy, max_containers=ceiling, min_containers=min(policy.min_containers, ceiling))

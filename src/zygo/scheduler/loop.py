@@ -6,10 +6,10 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from zygo.scheduler.autoscaler import decide
+from zygo.scheduler.autoscaler import decide, during_switch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from zygo.model import ScalePolicy
     from zygo.scheduler.pool import Pool
@@ -34,19 +34,25 @@ class Scheduler:
         self.max_starting = STARTS_PER_CORE * (os.cpu_count() or 1)
         self._clock = clock
         self._pools: dict[Pool, ScalePolicy] = {}
+        self._after: dict[Pool, tuple[Pool, ...]] = {}
         self._draining: dict[Pool, asyncio.Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._poked = False
         self._full_said = False
 
-    def add(self, pool: Pool, policy: ScalePolicy) -> None:
-        """Keep `pool` at what `policy` says from now on."""
+    def add(self, pool: Pool, policy: ScalePolicy, after: Sequence[Pool] = ()) -> None:
+        """Keep `pool` at what `policy` says from now on.
+
+        `after` are the pools of the same function that it replaces: while they drain, the function has at most one
+        container more than its max_containers over all of them.
+        """
         self._pools[pool] = policy
+        self._after[pool] = tuple(after)
         self.poke()
 
     async def drain(self, pool: Pool) -> None:
         """Stop deciding for `pool`, let its containers finish what they serve; returns once they are gone."""
-        self._pools.pop(pool, None)
+        self._forget(pool)
         pool.drain_all()
         if pool.empty:
             return
@@ -56,10 +62,14 @@ class Scheduler:
 
     def remove(self, pool: Pool) -> None:
         """Forget a pool that its owner closes."""
-        self._pools.pop(pool, None)
+        self._forget(pool)
         future = self._draining.pop(pool, None)
         if future is not None and not future.done():
             future.set_result(None)
+
+    def _forget(self, pool: Pool) -> None:
+        self._pools.pop(pool, None)
+        self._after.pop(pool, None)
 
     def poke(self) -> None:
         """Decide soon: at the end of this turn of the loop, once for however many pokes."""
@@ -77,6 +87,7 @@ class Scheduler:
         if self._timer is not None:
             self._timer.cancel()
         self._pools.clear()
+        self._after.clear()
 
     def _run(self) -> None:
         self._poked = False
@@ -109,6 +120,7 @@ class Scheduler:
         members = pool.members()
         in_flight = sum(pool.traffic.in_flight(m.id) for m in members)
         waiting = pool.traffic.waiting()
+        policy = during_switch(policy, sum(old.total for old in self._after.get(pool, ())))
         decision = decide(
             policy, members, waiting=waiting, in_flight=in_flight, last_active=pool.traffic.last_active(), now=now
         )

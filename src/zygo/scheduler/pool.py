@@ -89,6 +89,7 @@ class Pool:
     restart_at: float = 0.0
     _entries: dict[str, _Entry] = field(default_factory=dict)
     _pending: set[asyncio.Task[None]] = field(default_factory=set)
+    _proofs: list[asyncio.Future[None]] = field(default_factory=list)
     _boot_failures: int = 0
     _counted_at: float = 0.0
     _young_deaths: int = 0
@@ -145,6 +146,20 @@ class Pool:
         task = self._spawn(self._live(), f"container of {self.spec.name}")
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
+
+    async def prove(self) -> None:
+        """Start a container and return once one is ready. Raises Error (with the user's traceback) when it cannot start.
+
+        Bounded by the function's startup timeout. The container stays, and is stopped like any other that is idle.
+        """
+        proof: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._proofs.append(proof)
+        self.start_one()
+        try:
+            await proof
+        finally:
+            if proof in self._proofs:
+                self._proofs.remove(proof)
 
     def drain(self, container: str) -> None:
         """No new requests to it; stopped once idle, at the latest after the function's timeout."""
@@ -204,6 +219,7 @@ class Pool:
             await asyncio.gather(*stops, return_exceptions=True)
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self._proven(ContainerError(f"{self.spec.name} was stopped while it started."))
 
     async def _live(self) -> None:
         """The life of one container, from the fork request until nothing of it is left."""
@@ -223,6 +239,7 @@ class Pool:
             self._boot_failures = 0
             entry.state, entry.ready_at = ContainerState.READY, self.clock()
             self.traffic.add(container, entry.ready_at - began)
+            self._proven(None)
             self.changed()
         await asyncio.shield(container.exited)
         self._ended(entry, failure, began)
@@ -264,7 +281,21 @@ class Pool:
             delay = RESTART_DELAY * 2 ** min(self._young_deaths - 2, 20)
             self.restart_at = self.clock() + min(delay, RESTART_DELAY_LIMIT)
 
+    def _proven(self, error: Error | None) -> None:
+        proofs, self._proofs = self._proofs, []
+        for proof in proofs:
+            if proof.done():
+                continue
+            if error is None:
+                proof.set_result(None)
+            else:
+                proof.set_exception(error)
+
     def _boot_failed(self, error: Error, began: float) -> None:
+        if self._proofs:
+            # Whoever asks for the proof tells the user, once; nothing waits for this pool yet.
+            self._proven(error)
+            return
         if self._boot_failures and began < self._counted_at:
             # One cause (a zygote that was killed) can end several starts at once: in a row are those that began after
             # the failure before them.

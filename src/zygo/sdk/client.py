@@ -12,6 +12,7 @@ import importlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from zygo import errors
 
@@ -30,6 +31,9 @@ SILENCE_SECONDS = 20.0
 
 BUILD_SILENCE_SECONDS = 3600.0
 """A revision's stream has no pings: between two lines of an image's build anything may pass up to its own limit."""
+
+STOP_APP_SECONDS = 120.0
+"""Requests in flight have the server's grace period, 30 s unless set, before their containers are ended."""
 
 _BY_STATUS: dict[int, type[errors.Error]] = {
     400: errors.InvalidError,
@@ -141,6 +145,29 @@ class Client:
         async with self._stream("POST", path, {"app": app}, BUILD_SILENCE_SECONDS) as lines:
             yield lines
 
+    async def apps(self) -> dict[str, Any]:
+        """`apps`: those that are served and deployed; `stopped`: those that were deployed once."""
+        return await self._json("GET", "/v1/apps")
+
+    async def history(self, name: str) -> list[dict[str, Any]]:
+        """The revisions of a deployed app, newest first. Raises NotFoundError."""
+        return list((await self._json("GET", f"/v1/apps/{quote(name, safe='')}/revisions"))["revisions"])
+
+    async def stop_app(self, name: str) -> dict[str, Any]:
+        """Stop a deployed app for good; returns once its containers are gone. Raises NotFoundError."""
+        return await self._json("POST", f"/v1/apps/{quote(name, safe='')}/stop", {}, seconds=STOP_APP_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def change(self, name: str, what: str, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Change a deployed app; the context's value yields the events of it.
+
+        `what` is `deployments` (with `app`, `by`, `strategy`), `rollback` (`version`, `by`, `strategy`) or `rollover`
+        (`strategy`). An error that comes after the first event is raised by the iteration.
+        """
+        path = f"/v1/apps/{quote(name, safe='')}/{what}"
+        async with self._stream("POST", path, body, BUILD_SILENCE_SECONDS) as lines:
+            yield _raising(lines)
+
     @contextlib.asynccontextmanager
     async def logs(self, *, tail: int, follow: bool) -> AsyncIterator[AsyncIterator[str]]:
         """The server's own log: its last `tail` lines, and those to come with `follow`."""
@@ -226,6 +253,13 @@ class Session:
         async for event in self._lines:
             if event.get("type") != "ping":
                 yield event
+
+
+async def _raising(lines: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    async for event in lines:
+        if event.get("type") == "error":
+            raise errors.from_json(event["error"])
+        yield event
 
 
 async def _split(response: httpx.Response) -> AsyncIterator[bytes]:

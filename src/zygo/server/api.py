@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from zygo.errors import Error, InvalidError, to_json
-from zygo.model import AppSpec, decode
+from zygo.model import AppSpec, Provenance, decode
 from zygo.server.logs import tail
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ def build_api(server: Server) -> Starlette:
         Route("/v1/sessions/{id}/hold", api.hold, methods=["POST"]),
         Route("/v1/sessions/{id}/release", api.release, methods=["POST"]),
         Route("/v1/sessions/{id}/revisions", api.publish, methods=["POST"]),
+        Route("/v1/apps", api.apps),
+        Route("/v1/apps/{name}/deployments", api.deploy, methods=["POST"]),
+        Route("/v1/apps/{name}/revisions", api.history),
+        Route("/v1/apps/{name}/rollback", api.rollback, methods=["POST"]),
+        Route("/v1/apps/{name}/rollover", api.rollover, methods=["POST"]),
+        Route("/v1/apps/{name}/stop", api.stop_app, methods=["POST"]),
         Route("/v1/blobs/missing", api.missing_blobs, methods=["POST"]),
         Route("/v1/blobs/{sha256}", api.put_blob, methods=["PUT"]),
     ]
@@ -100,14 +106,46 @@ class _Api:
 
     async def publish(self, request: Request) -> Response:
         app = self._server.apps.by_session(request.path_params["id"])
-        body = await _json(request)
-        try:
-            spec = decode(AppSpec, body["app"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidError(f"The description of the app cannot be read: {error}") from None
+        spec = _decoded(AppSpec, await _json(request), "app")
         return StreamingResponse(
             _stream(lambda emit: self._server.deployments.publish(app, spec, emit)), media_type=NDJSON
         )
+
+    async def apps(self, request: Request) -> Response:
+        return JSONResponse({"apps": self._server.apps.describe(), "stopped": await self._server.deployed.stopped()})
+
+    async def deploy(self, request: Request) -> Response:
+        name, body = request.path_params["name"], await _json(request)
+        spec, by = _decoded(AppSpec, body, "app"), _decoded(Provenance, body, "by")
+        strategy = str(body.get("strategy", "rolling"))
+        return StreamingResponse(
+            _stream(lambda emit: self._server.deployed.deploy(name, spec, by, strategy, emit)), media_type=NDJSON
+        )
+
+    async def history(self, request: Request) -> Response:
+        return JSONResponse({"revisions": await self._server.deployed.history(request.path_params["name"])})
+
+    async def rollback(self, request: Request) -> Response:
+        name, body = request.path_params["name"], await _json(request)
+        by, strategy, version = (
+            _decoded(Provenance, body, "by"),
+            str(body.get("strategy", "rolling")),
+            body.get("version"),
+        )
+        if version is not None and not isinstance(version, int):
+            raise InvalidError(f"{version!r} is not the number of a version.")
+        return StreamingResponse(
+            _stream(lambda emit: self._server.deployed.rollback(name, version, by, strategy, emit)), media_type=NDJSON
+        )
+
+    async def rollover(self, request: Request) -> Response:
+        name, strategy = request.path_params["name"], str((await _json(request)).get("strategy", "rolling"))
+        return StreamingResponse(
+            _stream(lambda emit: self._server.deployed.rollover(name, strategy, emit)), media_type=NDJSON
+        )
+
+    async def stop_app(self, request: Request) -> Response:
+        return JSONResponse(await self._server.deployed.stop(request.path_params["name"]))
 
     async def missing_blobs(self, request: Request) -> Response:
         body = await _json(request)
@@ -136,6 +174,16 @@ class _SessionResponse(StreamingResponse):
             self._session.end("its command is gone")
 
 
+T = TypeVar("T")
+
+
+def _decoded(cls: type[T], body: dict[str, Any], key: str) -> T:
+    try:
+        return decode(cls, body[key])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidError(f"The request's {key!r} cannot be read: {error}") from None
+
+
 async def _stream(
     work: Callable[[Callable[[dict[str, Any]], None]], Awaitable[dict[str, Any]]],
 ) -> AsyncIterator[bytes]:
@@ -146,7 +194,15 @@ async def _stream(
     try:
         while (event := await queue.get()) is not None:
             yield json.dumps(event).encode() + b"\n"
-        yield json.dumps(await task).encode() + b"\n"
+        try:
+            result = await task
+        except Error as error:
+            result = {"type": "error", "error": to_json(error)}  # the answer has begun: its status says nothing
+        except Exception as error:
+            log.error("a change of an app failed", exc_info=error)
+            text = f"{type(error).__name__}: {error}; see `zygo server logs`"
+            result = {"type": "error", "error": {"kind": "InternalFailure", "message": text}}
+        yield json.dumps(result).encode() + b"\n"
     finally:
         if not task.done():
             task.cancel()

@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +15,41 @@ from zygo.engine.base import Engine, Revision, RevisionPlan
 from zygo.errors import ContainerError, Error, ImageBuildError, InvalidError
 from zygo.model import AppSpec, FunctionSpec, ImageSpec, SourceFile, encode
 from zygo.scheduler.pool import Pool
-from zygo.server.apps import Apps, Generation, LiveApp, LiveFunction
+from zygo.server.live import Generation, LiveApp, LiveFunction
 from zygo.server.traffic import FunctionTraffic
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from zygo.builder.build import Builder, BuiltImage
+    from zygo.server.apps import Apps
     from zygo.server.sources import SourceStore
     from zygo.settings import Settings
 
 log = logging.getLogger("zygo.deployments")
 Emit = Callable[[dict[str, Any]], None]
+
+
+RECREATE_SLACK = 5.0
+"""Seconds beyond all limits for which requests wait while `recreate` has no container to give them."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How to publish.
+
+    Attributes:
+        prove: a container of each function must have become ready before anything is switched.
+        strategy: "rolling", or "recreate": the old containers are gone before the first new one starts.
+        record: makes it durable, right before the switch, and gives the version's number; what it raises stops the
+            publication. From its beginning on nothing is cancelled any more.
+        wanted: asked once it is this publication's turn; False gives it up.
+    """
+
+    prove: bool = False
+    strategy: str = "rolling"
+    record: Callable[[], Awaitable[int]] | None = None
+    wanted: Callable[[], bool] = lambda: True
 
 
 @dataclass
@@ -36,7 +59,9 @@ class _Publication:
     app: LiveApp
     spec: AppSpec
     emit: Emit
+    how: How
     step: str = "app"
+    stood_down: bool = False
     generation: Generation = field(default_factory=Generation)
     images: dict[str, BuiltImage] = field(default_factory=dict)
     runtimes: dict[str, Path] = field(default_factory=dict)
@@ -55,13 +80,16 @@ class Deployments:
         self._apps = apps
         self._guest = guest
 
-    async def publish(self, app: LiveApp, spec: AppSpec, emit: Emit) -> dict[str, Any]:
-        """Make `spec` what `app` serves. Returns the last event: `published`, `failed` or `missing`."""
-        missing = self._sources.missing(_hashes(spec))
+    async def publish(self, app: LiveApp, spec: AppSpec, emit: Emit, how: How | None = None) -> dict[str, Any]:
+        """Make `spec` what `app` serves. Returns the last event: `published`, `failed`, `missing` or `unwanted`."""
+        missing = self.missing(spec)
         if missing:
             return {"type": "missing", "sha256": missing}
+        how = how or How()
         async with app.lock:
-            work = _Publication(app, spec, emit)
+            if not how.wanted():
+                return {"type": "unwanted"}
+            work = _Publication(app, spec, emit, how)
             began = time.monotonic()
             try:
                 await self._name(work)
@@ -72,8 +100,9 @@ class Deployments:
                 await self._prepare(work)
                 loaded = time.monotonic()
                 work.step = "start"
-                await self._apps.publish(app, work.generation)
-                self._apps.switch(app, work.generation)
+                await self._start(work)
+                work.step = "switch"
+                await _to_the_end(self._go_live(work))
             except BaseException as error:
                 app.release()
                 await self._undo(work)
@@ -81,15 +110,56 @@ class Deployments:
                     raise
                 return _failed(work.step, error)
             app.release()
+            seconds = {"build": built - began, "load": loaded - built, "start": time.monotonic() - loaded}
             return {
                 "type": "published",
                 "revision": ",".join(revision.plan.id for revision in work.generation.revisions),
-                "seconds": {"build": built - began, "load": loaded - built},
-                "functions": [self._describe(function) for function in work.generation.functions.values()],
+                "version": app.version,
+                "seconds": seconds if work.how.prove else {key: seconds[key] for key in ("build", "load")},
+                "functions": self.describe(app),
             }
 
+    def missing(self, spec: AppSpec) -> list[str]:
+        """The hashes of what must be sent before `spec` can be published."""
+        return self._sources.missing(file_hashes(spec))
+
+    def announce(self, app: LiveApp, spec: AppSpec) -> Generation:
+        """The names of an app, without anything that runs; whoever publishes them sets `app.wake` first."""
+        generation = Generation()
+        for function in spec.functions:
+            if function.web is not None:
+                generation.functions[function.name] = self._apps.function(app, function)
+                generation.specs[function.name] = function
+        return generation
+
+    async def _start(self, work: _Publication) -> None:
+        """Prove that a container of each function starts, before anything is switched."""
+        if not work.how.prove:
+            return
+        if work.how.strategy == "recreate" and work.app.generations:
+            work.emit({"type": "step", "text": "Stopping the containers of the revision before ..."})
+            grace = self._settings.grace_period
+            longest = max((pool.spec.startup_timeout or pool.spec.timeout) for pool in work.generation.pools.values())
+            work.stood_down = True
+            await self._apps.stand_down(work.app, grace, grace + longest + RECREATE_SLACK)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for pool in work.generation.pools.values():
+                    group.create_task(pool.prove())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _go_live(self, work: _Publication) -> None:
+        self._apps.check_free(work.app, work.generation)
+        if work.how.record is not None:
+            work.step = "record"
+            work.app.version = await work.how.record()
+        self._apps.publish(work.app, work.generation)
+        self._apps.switch(work.app, work.generation)
+        work.app.wake = None
+
     async def _name(self, work: _Publication) -> None:
-        if work.app.session.ended.is_set():
+        if work.app.session is not None and work.app.session.ended.is_set():
             raise InvalidError("The command that serves this app has ended.")
         if work.spec.name != work.app.name:
             work.app.note(
@@ -108,7 +178,7 @@ class Deployments:
             taken[live.hostname] = live.name
             work.generation.functions[function.name] = live
             work.generation.specs[function.name] = function
-            await self._apps.give_address(live)
+            await self._apps.addresses.give(work.app, live)
 
     async def _build(self, work: _Publication) -> None:
         def on_line(step: str, line: str) -> None:
@@ -168,7 +238,7 @@ class Deployments:
             urls={function.name: function.url for function in work.generation.functions.values()},
             network="none" if first.block_network else self._settings.network,
             preload=work.spec.third_party,
-            debug=True,
+            debug=work.app.debug,
             startup_timeout=max(f.startup_timeout or f.timeout for f in functions),
         )
 
@@ -187,12 +257,20 @@ class Deployments:
         )
 
     async def _undo(self, work: _Publication) -> None:
+        for pool in work.generation.pools.values():
+            await pool.close(0.0)
+        if work.stood_down:
+            self._apps.stand_up(work.app)
         self._apps.withdraw(work.app, work.generation)
         for revision in work.generation.revisions:
             await revision.retire()
         work.generation.discard()
 
-    def _describe(self, function: LiveFunction) -> dict[str, Any]:
+    def describe(self, app: LiveApp) -> list[dict[str, Any]]:
+        """What the command line shows of each function of a published app."""
+        return [self._describe(app, function) for function in app.functions.values()]
+
+    def _describe(self, app: LiveApp, function: LiveFunction) -> dict[str, Any]:
         spec = function.spec
         assert spec is not None
         assert spec.web is not None
@@ -204,6 +282,18 @@ class Deployments:
             "sample": spec.web.sample,
             "note": "its hostname was shortened to 63 characters" if function.label.truncated else "",
         }
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` even when the caller is cancelled meanwhile: half of it would be recorded and not served."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled() and task.exception() is None:
+            return  # it is live; whoever asked is not there to hear it
+        raise
 
 
 def _groups(spec: AppSpec) -> list[list[FunctionSpec]]:
@@ -231,7 +321,8 @@ def _files(spec: AppSpec, image: ImageSpec) -> list[SourceFile]:
     return list(files.values())
 
 
-def _hashes(spec: AppSpec) -> list[str]:
+def file_hashes(spec: AppSpec) -> list[str]:
+    """Every content that a revision of `spec` needs."""
     found = [file.sha256 for file in spec.files]
     for function in spec.functions:
         for file in _files(AppSpec(spec.name, spec.module), function.image):

@@ -1,6 +1,6 @@
 """The server process: the composition root. Builds every part, starts them in order, stops them in reverse.
 
-    lock -> log -> machine -> engine -> builder -> gateway -> control API -> "ready"
+    lock -> log -> machine -> engine -> store -> builder -> gateway -> deployed apps -> control API -> "ready"
 
 Started by the command line in the background, or by hand with `zygo server start --foreground`.
 """
@@ -33,13 +33,16 @@ from zygo.engine.local import LocalEngine
 from zygo.errors import AlreadyExistsError, Error, ExecutionError
 from zygo.gateway.proxy import Gateway
 from zygo.scheduler.loop import Scheduler
+from zygo.server.addresses import Addresses
 from zygo.server.api import build_api
 from zygo.server.apps import Apps
+from zygo.server.deployed import DeployedApps
 from zygo.server.deployments import Deployments
 from zygo.server.logs import open_server_log
 from zygo.server.ports import PortBook, resolves_localhost_names
 from zygo.server.sources import SourceStore
 from zygo.settings import Settings
+from zygo.store.store import Store
 from zygo.version import fingerprint, version
 
 if TYPE_CHECKING:
@@ -49,6 +52,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("zygo.server")
 
 IDLE_CHECK_SECONDS = 5.0
+
+STOP_GRACE = 8.0
+"""Seconds that requests of deployed apps have to finish when the server is stopped; a command that replaces it waits longer
+(STOP_SECONDS in sdk/launch.py)."""
 
 OPEN_FILES = 2**18
 """Descriptors that the server asks for, as far as the hard limit lets it."""
@@ -101,6 +108,9 @@ class Server:
             stack.callback(idle.cancel)
             await self._stop.wait()
             log.info("stopping: %s", self._reason)
+            await self.apps.end_sessions()
+            if self.apps.in_use:
+                await self.gateway.close(STOP_GRACE)
         log.info("stopped")
 
     async def _start_parts(self, guest: Path, stack: contextlib.AsyncExitStack) -> None:
@@ -109,8 +119,10 @@ class Server:
         stack.push_async_callback(engine.close)
         self.scheduler = Scheduler(self.machine.max_containers, time.monotonic)
         stack.callback(self.scheduler.close)
+        self.store = await Store.open(settings)
+        stack.push_async_callback(self.store.close)
         self.sources = SourceStore(settings.data_dir, link=engine.sandboxed, is_root=self.machine.is_root)
-        await asyncio.to_thread(self.sources.sweep, time.time())
+        await asyncio.to_thread(self.sources.sweep, time.time(), await self.store.kept_hashes())
         builder = Builder(settings, uv=find_uv())
         await builder.sweep()
         stack.push_async_callback(builder.close)
@@ -118,9 +130,13 @@ class Server:
         stack.push_async_callback(self.gateway.close)
         book = PortBook(settings.data_dir / "ports.json")
         self.gateway_port = await self._listen(book)
-        self.apps = Apps(settings, self.scheduler, self.gateway, book, self.gateway_port, resolves_localhost_names())
+        addresses = Addresses(settings, self.gateway, book, self.gateway_port, names_resolve=resolves_localhost_names())
+        self.apps = Apps(settings, self.scheduler, self.gateway, addresses)
         stack.push_async_callback(self.apps.close)
         self.deployments = Deployments(settings, builder, engine, self.sources, self.apps, guest)
+        self.deployed = DeployedApps(settings, self.store, self.apps, self.deployments)
+        stack.push_async_callback(self.deployed.close)
+        await self.deployed.restore()
         stack.push_async_callback(self._serve_api().__aexit__, None, None, None)
         await self._api_started()
 

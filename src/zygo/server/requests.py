@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zygo.gateway.routes import RequestRecord
     from zygo.server.logs import AppLog
-    from zygo.server.sessions import Session
 
 SHOWN = 100
 """Requests that are shown one by one in a second; as many failed ones (5xx, or left by the client) besides."""
@@ -23,14 +22,20 @@ SHOWN = 100
 WINDOW_SECONDS = 1.0
 
 
+class Listener(Protocol):
+    """Who hears of every request that is shown; a session, or nobody."""
+
+    def emit(self, event: dict[str, Any]) -> None: ...
+
+
 class RequestLog:
-    """Tells `session` and `log_file` of every request, in full or, beyond SHOWN in a second, in one line at its end.
+    """Tells `listener` and `log_file` of every request, in full or, beyond SHOWN in a second, in one line at its end.
 
     `say` takes the line: (function, text).
     """
 
-    def __init__(self, session: Session, log_file: AppLog, say: Callable[[str, str], None]) -> None:
-        self._session = session
+    def __init__(self, listener: Listener, log_file: AppLog, say: Callable[[str, str], None]) -> None:
+        self._listener = listener
         self._log_file = log_file
         self._say = say
         self._loop = asyncio.get_running_loop()
@@ -87,7 +92,7 @@ class RequestLog:
         )
 
     def _show(self, record: RequestRecord) -> None:
-        self._session.emit(_event(record))
+        self._listener.emit(_event(record))
         text = f"{record.method} {record.path} {record.status} {record.start} {record.total * 1e3:.1f} ms {record.request_id}"
         self._log_file.write(record.function, "request", text + (f" {record.error}" if record.error else ""))
 

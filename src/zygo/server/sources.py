@@ -14,7 +14,7 @@ from zygo.errors import InvalidError
 from zygo.runtime.sandbox import SANDBOX_UID
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Container, Iterable
 
     from zygo.model import SourceFile
 
@@ -133,9 +133,12 @@ class SourceStore:
         for revision in revisions:
             shutil.rmtree(revision, ignore_errors=True)
 
-    def sweep(self, now: float) -> None:
-        """Remove blobs that nobody has asked for in KEEP_SECONDS, and what an interrupted upload left."""
+    def sweep(self, now: float, keep: Container[str] = ()) -> None:
+        """Remove blobs that nobody has asked for in KEEP_SECONDS, and what an interrupted upload left. Those whose hash is in
+        `keep` stay: a revision that one can go back to needs them."""
         for path in self._blobs.glob("*/*"):
             age = now - path.stat().st_mtime
+            if path.name in keep:
+                continue
             if age > KEEP_SECONDS or (path.name.startswith(".") and age > 3600):
                 path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ A `Place` is a data directory, a runtime directory and an environment, below one
 process that belongs to it. It starts nothing by itself; `close` ends its server and kills and removes what is left.
 
     place.serve(file, *options, cwd=, env=, terminal=, wait=)  -> Serve   `zygo serve FILE OPTIONS...`, as a context
+    place.deploy(file, *options, cwd=, env=)                   -> the JSON of `zygo deploy --json FILE OPTIONS...`, a dict
     place.zygo(*arguments)                                     -> Finished(code, text)   any command, run to its end
     place.status()       what the server says of itself (a dict), None when none answers
     place.server_pid()   its pid, None when none answers;   place.start_server(), stop_server(), kill_server()
@@ -157,6 +158,30 @@ class Place:
             printed = error.stdout.decode("utf-8", "replace") if isinstance(error.stdout, bytes) else error.stdout
             raise HarnessError(f"zygo {' '.join(arguments)} did not end in {timeout:g} s:\n{printed}") from None
         return Finished(done.returncode, done.stdout)
+
+    def deploy(
+        self, file: str | Path, *options: str, cwd: str | Path | None = None, env: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """`zygo deploy FILE OPTIONS...`: its result, with `version` and `urls` by function. Raises HarnessError when it fails.
+
+        The app stays until `zygo app stop`, or until the place is closed.
+        """
+        command = [*self.command, "deploy", str(file), "--json", *options]
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env={**self.environment, **(env or {})},
+            timeout=SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            raise HarnessError(f"zygo deploy {file} failed ({done.returncode}):\n{done.stdout}\n{done.stderr}")
+        result = dict(json.loads(done.stdout))
+        result["urls"] = {function["name"]: function["url"] for function in result["functions"]}
+        return result
 
     def status(self) -> dict[str, Any] | None:
         """What the server says of itself; None when none answers."""

@@ -1,0 +1,20 @@
+"""The `zygo` command's first lines: a process that takes long to start is started before the rest is imported."""
+
+from __future__ import annotations
+
+import sys
+
+EVALUATING = ("deploy", "serve")
+"""Commands that evaluate the user's file."""
+
+
+def main() -> None:
+    """The `zygo` command."""
+    arguments = sys.argv[1:]
+    if len(arguments) > 1 and arguments[0] in EVALUATING and not {"-h", "--help"} & set(arguments):
+        from zygo.cli import headstart
+
+        headstart.begin()
+    from zygo.cli import main as tree
+
+    tree.main()

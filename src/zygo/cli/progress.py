@@ -1,0 +1,69 @@
+"""What every command shows while the server makes a revision: its events, and then the functions and how to call them."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from zygo import errors
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from zygo.cli.output import Output
+
+LAST = ("published", "unchanged", "failed", "missing")
+"""The kinds of event with which a revision's stream ends."""
+
+
+async def follow(output: Output, events: AsyncIterator[dict[str, Any]], *, verbose: bool) -> dict[str, Any]:
+    """Show what happens; the last event. Raises ConnectionError when the server is gone before it."""
+    async for event in events:
+        kind = event.get("type")
+        if kind in LAST:
+            return dict(event)
+        if kind == "build" and (verbose or not _is_listing(str(event.get("line", "")))):
+            output.build(str(event.get("step", "image")), str(event.get("line", "")))
+        elif kind == "warning":
+            output.warning(str(event.get("text", "")))
+        elif kind == "step" and (verbose or not event.get("quiet")):
+            output.hint(f"  {event.get('text', '')}")
+    raise errors.ConnectionError("The server went away")
+
+
+def where(event: dict[str, Any]) -> str:
+    """Where the time of a publication went: ` (build 0.18 s, load 0.66 s)`."""
+    parts = [f"{name} {float(value):.2f} s" for name, value in event.get("seconds", {}).items() if value]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def show_function(output: Output, function: dict[str, Any]) -> None:
+    """The URL of a function, and a line to paste that calls it."""
+    name, url = str(function["name"]), str(function["url"])
+    note = f"  ({function['note']})" if function.get("note") else ""
+    output.line(f"  {name} => {url}{note}", "bold")
+    also = function.get("hostname_url")
+    if also and also != url:
+        output.hint(f"    also {also}")
+    output.hint(f"    {curl(url, str(function.get('method') or 'GET'), str(function.get('sample') or ''))}")
+
+
+def curl(url: str, method: str, sample: str) -> str:
+    """A line to paste. `sample` is the rest of it: a path and query for the URL, options, or both in this order."""
+    path, _, options = sample.partition(" ")
+    if not path.startswith(("/", "?")):
+        path, options = "", sample
+    target = url.rstrip("/") + path if path.startswith("/") else url + path
+    verb = [] if method in ("GET", "") or (method == "POST" and " -d " in f" {options} ") else ["-X", method]
+    return " ".join(["curl", *verb, *([options] if options else []), shlex.quote(target)])
+
+
+def reason(event: dict[str, Any]) -> str:
+    """Why a publication failed, with the step that did."""
+    step = f"{event['step']}: " if event.get("step") not in (None, "", "image") else ""
+    return f"{step}{event.get('message') or 'the server says no reason'}"
+
+
+def _is_listing(line: str) -> bool:
+    """One of uv's lines of what changed in the environment, ` + idna==3.10`: sixty of them say no more than "Installed"."""
+    return line.startswith((" + ", " - ", " ~ "))

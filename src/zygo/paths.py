@@ -1,0 +1,34 @@
+"""Where a server's data and sockets are, unless a setting says otherwise.
+
+Apart from `settings`, which describes these with all the others: a command needs no more than these two, and pydantic would be
+a third of its time.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def default_data_dir() -> Path:
+    """Images, sources, logs, the database: `$XDG_DATA_HOME/zygo`, as root `/var/lib/zygo`."""
+    # As root the sandboxes run under unprivileged uids, which must be able to traverse it: not root's home.
+    if os.geteuid() == 0:
+        return Path("/var/lib/zygo")
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "zygo"
+
+
+def default_runtime_dir() -> Path:
+    """Sockets: `$XDG_RUNTIME_DIR/zygo`, without one a directory of the user's own in `/tmp`, as root `/run/zygo`."""
+    if os.geteuid() == 0:
+        return Path("/run/zygo")
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and os.access(base, os.W_OK):
+        return Path(base) / "zygo"
+    return Path(f"/tmp/zygo-{os.geteuid()}")
+
+
+def control_socket(runtime_dir: Path) -> Path:
+    """The control API's unix socket."""
+    return runtime_dir / "control.sock"

@@ -1,0 +1,310 @@
+"""Deployed apps: revisions that outlive every process. What the store says is true; what runs follows from it.
+
+deploy     publish with a proven container -> store -> switch; the revision before becomes a preview
+rollback   the same with a revision that the store has kept
+restore    at the server's start: every name answers at once, every app wakes (at its first request, or by and by)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import re
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from zygo.errors import Error, InvalidError, NotFoundError
+from zygo.model import AppSpec, Provenance, encode
+from zygo.server.deployments import How
+from zygo.server.live import LiveApp
+from zygo.server.waking import Waker
+
+if TYPE_CHECKING:
+    from zygo.model import AppRecord, RevisionRecord
+    from zygo.server.apps import Apps
+    from zygo.server.deployments import Deployments, Emit
+    from zygo.settings import Settings
+    from zygo.store.store import Store
+
+log = logging.getLogger("zygo.deployed")
+
+STRATEGIES = ("rolling", "recreate")
+_TAG = re.compile(r"[A-Za-z0-9._-]{1,50}")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
+
+PREVIEW_IDLE_SECONDS = 60.0
+"""After this long without a request a preview that was looked at sleeps again."""
+
+LOOK_SECONDS = 10.0
+
+
+class DeployedApps:
+    """Every deployed app of this server. One change of an app at a time."""
+
+    def __init__(self, settings: Settings, store: Store, apps: Apps, deployments: Deployments) -> None:
+        self._settings = settings
+        self._store = store
+        self._apps = apps
+        self._deployments = deployments
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._wakers: dict[str, Waker] = {}
+        self._previews: dict[str, dict[int, LiveApp]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # -- the server's life ------------------------------------------------------------------------------------------
+
+    async def restore(self) -> None:
+        """Bring back what the store says is deployed: names and routes now, containers in the background.
+
+        An app that cannot be brought back is logged and left out; the others do not suffer.
+        """
+        waking = []
+        for record in await self._store.apps():
+            try:
+                waking.append(await self._announce(record))
+            except (Error, OSError) as error:
+                log.error("the app %s cannot be brought back: %s", record.name, error)
+        self._tasks = [
+            asyncio.create_task(self._wake_all(waking), name="wake deployed apps"),
+            asyncio.create_task(self._watch_previews(), name="previews"),
+        ]
+
+    async def close(self) -> None:
+        """Stop waking apps."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for waker in self._wakers.values():
+            await waker.close()
+
+    async def _announce(self, record: AppRecord) -> Waker:
+        spec = await self._store.spec(record.id, record.version)
+        app = LiveApp(record.id, record.name, "deployed", self._apps.open_log(record.name), version=record.version)
+        waker = await self._lay_down(app, spec)
+        await self._update_previews(app)
+        return waker
+
+    async def _lay_down(self, app: LiveApp, spec: AppSpec) -> Waker:
+        """Give a sleeping app its names."""
+        generation = self._deployments.announce(app, spec)
+        for function in generation.functions.values():
+            await self._apps.addresses.give(app, function)
+
+        version = app.version
+
+        async def read() -> AppSpec:
+            return await self._store.spec(app.key.partition("@")[0], version)
+
+        waker = self._wakers[app.key] = Waker(app, self._deployments, read)
+        app.wake = waker
+        self._apps.add(app)
+        self._apps.publish(app, generation)
+        return waker
+
+    async def _wake_all(self, wakers: list[Waker]) -> None:
+        # One after the other: a request wakes its own app at once, and has the cores for it.
+        for waker in wakers:
+            await waker.done()
+
+    # -- what users ask for -----------------------------------------------------------------------------------------
+
+    async def deploy(self, name: str, spec: AppSpec, by: Provenance, strategy: str, emit: Emit) -> dict[str, Any]:
+        """Deploy `spec` as `name`. Returns the last event: published, unchanged, failed or missing."""
+        _check(name, by, strategy)
+        if not any(function.web for function in spec.functions):
+            raise InvalidError(f"The app {name!r} has no web function: nothing of it could be called.")
+        spec = replace(spec, name=name)
+        async with self._changing(name, emit):
+            missing = self._deployments.missing(spec)
+            if missing:
+                return {"type": "missing", "sha256": missing}
+            app, digest = self._apps.find(name, "deployed"), digest_of(spec)
+            if app is not None and (await self._store.revision(app.key, app.version)).digest == digest:
+                return {"type": "unchanged", "version": app.version, "functions": self._deployments.describe(app)}
+            return await self._publish(app, spec, digest, by, strategy, emit)
+
+    async def rollback(
+        self, name: str, version: int | None, by: Provenance, strategy: str, emit: Emit
+    ) -> dict[str, Any]:
+        """Make the state of a kept revision the newest one: of `version`, or of the one before the active one."""
+        _check(name, by, strategy)
+        async with self._changing(name, emit):
+            app = self.require(name)
+            target = await self._target(app, version)
+            spec = await self._store.spec(app.key, target.version)
+            by = replace(by, rollback_of=target.version, commit=target.by.commit, dirty=target.by.dirty)
+            return await self._publish(app, spec, target.digest, by, strategy, emit)
+
+    async def rollover(self, name: str, strategy: str, emit: Emit) -> dict[str, Any]:
+        """New containers of the same revision."""
+        _check(name, None, strategy)
+        async with self._changing(name, emit):
+            app = self.require(name)
+            spec = await self._store.spec(app.key, app.version)
+            return await self._deployments.publish(app, spec, emit, How(prove=True, strategy=strategy))
+
+    async def stop(self, name: str) -> dict[str, Any]:
+        """Stop an app for good; returns once its containers are gone. Its log and history stay."""
+        async with self._changing(name, lambda event: None):
+            app = self.require(name)
+            containers = sum(pool.total for generation in app.generations for pool in generation.pools.values())
+            await self._store.stop_app(app.key, time.time())
+            for preview in self._previews.pop(app.key, {}).values():
+                await self._end_preview(preview)
+            self._wakers.pop(app.key, None)
+            await self._apps.end(app, self._settings.grace_period)
+            return {"name": name, "containers": containers}
+
+    async def history(self, name: str) -> list[dict[str, Any]]:
+        """Every revision of the app, newest first. Also of one that was stopped, if there is none by that name now."""
+        record = await self._store.app(name)
+        if record is None:
+            stopped = [app for app in await self._store.apps(include_stopped=True) if app.name == name]
+            record = max(stopped, key=lambda app: app.created_at, default=None)
+        if record is None:
+            raise await self._unknown(name)
+        live = self._apps.get(record.id)
+        rows = []
+        for revision in await self._store.revisions(record.id):
+            active = live is not None and revision.version == live.version
+            preview = live if active else self._previews.get(record.id, {}).get(revision.version)
+            rows.append({**encode(revision), "active": active, "previews": self._preview_urls(preview, revision)})
+        return rows
+
+    async def stopped(self) -> list[dict[str, Any]]:
+        """The apps that were stopped, for `zygo app list`."""
+        records = await self._store.apps(include_stopped=True)
+        return [encode(record) for record in records if record.stopped_at is not None]
+
+    def require(self, name: str) -> LiveApp:
+        """The deployed app of that name. Raises NotFoundError."""
+        app = self._apps.find(name, "deployed")
+        if app is None:
+            raise NotFoundError(self._missing_text(name, [a["name"] for a in self._apps.describe() if not a["file"]]))
+        return app
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _changing(self, name: str, emit: Emit) -> Any:
+        lock = self._locks.setdefault(name, asyncio.Lock())
+        if lock.locked():
+            emit({"type": "step", "text": f"Waiting for another change of {name} to end ..."})
+        async with lock:
+            yield
+
+    async def _publish(
+        self, known: LiveApp | None, spec: AppSpec, digest: str, by: Provenance, strategy: str, emit: Emit
+    ) -> dict[str, Any]:
+        app = known or LiveApp("", spec.name, "deployed", self._apps.open_log(spec.name))
+
+        async def record() -> int:
+            revision = await self._store.add_revision(
+                spec.name, digest, spec, by, time.time(), expected_version=app.version
+            )
+            if known is None:
+                app.key = revision.app_id
+                self._apps.add(app)
+            return revision.version
+
+        try:
+            result = await self._deployments.publish(app, spec, emit, How(True, strategy, record))
+        finally:
+            if not app.key:
+                app.close_log()
+        if result["type"] == "published":
+            await self._settle(app)
+        return result
+
+    async def _settle(self, app: LiveApp) -> None:
+        """After a new revision: older ones that are not kept are forgotten, the one before gets its preview."""
+        try:
+            await self._store.prune(app.key, self._settings.keep_revisions)
+            await self._update_previews(app)
+        except Error as error:
+            log.warning("older revisions of %s could not be looked after: %s", app.name, error)
+
+    async def _update_previews(self, app: LiveApp) -> None:
+        previews = self._previews.setdefault(app.key, {})
+        kept = {r.version for r in await self._store.revisions(app.key) if r.kept and r.version != app.version}
+        for version in [v for v in previews if v not in kept]:
+            await self._end_preview(previews.pop(version))
+        for version in sorted(kept - previews.keys()):
+            preview = LiveApp(f"{app.key}@{version}", app.name, "preview", app.log_file, version=version)
+            await self._lay_down(preview, await self._store.spec(app.key, version))
+            previews[version] = preview
+
+    async def _end_preview(self, preview: LiveApp) -> None:
+        waker = self._wakers.pop(preview.key, None)
+        if waker is not None:
+            await waker.close()
+        await self._apps.end(preview)
+
+    async def _watch_previews(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = asyncio.get_running_loop().time()
+            for preview in [p for previews in self._previews.values() for p in previews.values()]:
+                used = max((f.admission.last_active for f in preview.functions.values()), default=now)
+                if preview.generations and not preview.busy and now - used > PREVIEW_IDLE_SECONDS:
+                    async with preview.lock:
+                        preview.wake = self._wakers.get(preview.key)
+                        await self._apps.put_to_sleep(preview)
+
+    async def _target(self, app: LiveApp, version: int | None) -> RevisionRecord:
+        revisions = {r.version: r for r in await self._store.revisions(app.key)}
+        kept = sorted((v for v, r in revisions.items() if r.kept and v != app.version), reverse=True)
+        if version is None:
+            if not kept:
+                raise InvalidError(f"The app {app.name!r} has no earlier revision to go back to.")
+            return revisions[kept[0]]
+        if version == app.version:
+            raise InvalidError(f"v{version} is the active revision of {app.name!r} already.")
+        if version in revisions and not revisions[version].kept:
+            raise InvalidError(
+                f"v{version} of {app.name!r} is no longer kept. Kept are {_listed(kept)}; ZYGO_KEEP_REVISIONS says how many."
+            )
+        if version not in revisions:
+            raise NotFoundError(f"The app {app.name!r} has no v{version}. It can go back to {_listed(kept)}.")
+        return revisions[version]
+
+    def _preview_urls(self, app: LiveApp | None, revision: RevisionRecord) -> dict[str, str]:
+        urls = {}
+        for function in app.functions.values() if app is not None else ():
+            assert function.spec is not None
+            label = self._apps.addresses.label(app, function.spec, f"v{revision.version}")  # type: ignore[arg-type]
+            urls[function.name] = self._apps.addresses.url(self._apps.addresses.hostname(label))
+        return urls
+
+    async def _unknown(self, name: str) -> NotFoundError:
+        return NotFoundError(self._missing_text(name, [app.name for app in await self._store.apps()]))
+
+    def _missing_text(self, name: str, known: list[str]) -> str:
+        there = f"Deployed are: {', '.join(sorted(set(known)))}." if known else "None is deployed here yet."
+        return f"There is no deployed app {name!r}. {there}"
+
+
+def digest_of(spec: AppSpec) -> str:
+    """What tells two states of an app apart; not what only helps or warns."""
+    state = encode(replace(spec, warnings=(), third_party=()))
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _check(name: str, by: Provenance | None, strategy: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidError(
+            f"{name!r} is not a name of an app: letters, digits, dashes, dots and underscores, at most 63."
+        )
+    if strategy not in STRATEGIES:
+        raise InvalidError(f"{strategy!r} is not a strategy: use {' or '.join(STRATEGIES)}.")
+    if by is not None and by.tag and not _TAG.fullmatch(by.tag):
+        raise InvalidError(f"{by.tag!r} is not a tag: letters, digits, dashes, dots and underscores, at most 50.")
+
+
+def _listed(versions: list[int]) -> str:
+    return ", ".join(f"v{version}" for version in versions) or "none"

@@ -1,0 +1,138 @@
+"""What is live: an app, its functions, and the generations of containers behind them. Their registry is `apps`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
+
+from zygo.server.requests import RequestLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zygo.engine.base import Revision
+    from zygo.gateway.admission import Admission
+    from zygo.gateway.routes import Endpoint
+    from zygo.model import FunctionSpec
+    from zygo.scheduler.pool import Pool
+    from zygo.sdk.labels import Label
+    from zygo.server.logs import AppLog
+    from zygo.server.sessions import Session
+    from zygo.server.traffic import FunctionTraffic
+
+HOLD_SECONDS = 0.5
+"""How long requests wait for code that was just saved, before the old code answers them after all."""
+
+Kind = Literal["ephemeral", "deployed", "preview"]
+
+
+class Generation:
+    """What one publish made: revisions, and a pool for each function. The last one is active, the others drain."""
+
+    def __init__(self) -> None:
+        self.revisions: list[Revision] = []
+        self.functions: dict[str, LiveFunction] = {}
+        self.specs: dict[str, FunctionSpec] = {}
+        self.pools: dict[str, Pool] = {}
+        self.traffic: dict[str, FunctionTraffic] = {}
+        self.discard: Callable[[], None] = lambda: None
+
+
+class LiveFunction:
+    """One web function for as long as its app has it: its names and its waiting line outlive every revision."""
+
+    def __init__(self, name: str, label: Label, hostname: str, admission: Admission) -> None:
+        self.name = name
+        self.label = label
+        self.hostname = hostname
+        self.admission = admission
+        self.port: int | None = None
+        self.url = ""
+        self.hostname_url = ""
+        self.spec: FunctionSpec | None = None
+        self.endpoint: Endpoint | None = None
+
+
+class LiveApp:
+    """One app: its functions, and the generations that serve them.
+
+    Arguments:
+        key: unique on this server: the id of a session or of a deployed app.
+        kind: `ephemeral` lives as long as its session; `deployed` until it is stopped; `preview` is a kept revision of
+            a deployed app under names of its own.
+        version: of the active revision; 0 for an ephemeral one, which counts none.
+
+    While `wake` is set nothing of it runs yet, and it is called whenever a request waits for the app.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        name: str,
+        kind: Kind,
+        log_file: AppLog,
+        *,
+        session: Session | None = None,
+        version: int = 0,
+    ) -> None:
+        self.key = key
+        self.name = name
+        self.kind = kind
+        self.session = session
+        self.version = version
+        self.functions: dict[str, LiveFunction] = {}
+        self.generations: list[Generation] = []
+        self.lock = asyncio.Lock()
+        self.said: set[str] = set()
+        self.retiring: set[asyncio.Task[None]] = set()
+        self.wake: Callable[[], None] | None = None
+        self.log_file = log_file
+        self.requests = RequestLog(self, log_file, lambda function, text: self.on_log(function, "", "system", text))
+
+    @property
+    def suffix(self) -> str:
+        """What its hostnames end in, after a dash."""
+        return {"ephemeral": "dev", "deployed": "", "preview": f"v{self.version}"}[self.kind]
+
+    @property
+    def debug(self) -> bool:
+        """Whether callers may see tracebacks: under `serve` the caller is the developer."""
+        return self.kind == "ephemeral"
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits or is in flight."""
+        return any(f.admission.waiting or f.admission.in_flight for f in self.functions.values())
+
+    def emit(self, event: dict[str, Any]) -> None:
+        """Tell whoever holds the app's session, if somebody does."""
+        if self.session is not None:
+            self.session.emit(event)
+
+    def hold(self, seconds: float = HOLD_SECONDS) -> None:
+        """Requests wait for new code, for so many seconds at most."""
+        for function in self.functions.values():
+            function.admission.hold(seconds)
+
+    def release(self) -> None:
+        """Requests go on: with the new code if it is active by now, else with the old."""
+        for function in self.functions.values():
+            function.admission.unhold()
+
+    def note(self, text: str) -> None:
+        """Say something of zygo's own, once in the app's life."""
+        if text not in self.said:
+            self.said.add(text)
+            self.on_log("", "", "system", text)
+
+    def on_log(self, function: str, container: str, stream: str, text: str) -> None:
+        """One line of output, to the terminal and to the file."""
+        self.log_file.write(function, stream, text)
+        if self.session is not None:
+            self.session.log(function, container, stream, text)
+
+    def close_log(self) -> None:
+        """Close the log file, unless it is another app's (a preview writes to that of its app)."""
+        self.requests.close()
+        if self.kind != "preview":
+            self.log_file.close()
