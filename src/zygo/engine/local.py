@@ -15,8 +15,8 @@ from zygo.engine.images import ImageHost, ImageHosts
 from zygo.engine.spares import Spares
 from zygo.errors import ContainerError
 from zygo.runtime import network
-from zygo.runtime.cgroup import Group, Limits
 from zygo.runtime.channel import LineReader
+from zygo.runtime.limits import PIDS_LIMIT, Group, Limits, remove_group
 from zygo.runtime.zygote import ContainerProcess, RevisionZygote, describe_status, listen
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class LocalRevision:
         if cgroups is not None:
             # The user's module runs in it: half of the machine at most, like a container that sets no limit.
             self._group = cgroups.create(self.plan.id, Limits(memory=self.engine.machine.memory_bytes // 2))
-            fds = self._group.open_tasks()
+            fds = self._group.open_join()
         try:
             return await zygote.start(host.zygote, self._message(), fds)
         finally:
@@ -333,6 +333,9 @@ class LocalContainer:
         limits = {"files": 65536}
         if self._group is None and self._spec.resources.memory_limit:
             limits["data"] = self.memory_limit
+        if self._group is None and self.engine.sandboxed:
+            # Counted in the revision's user namespace (since Linux 5.14), so over all its containers and nobody else's.
+            limits["processes"] = PIDS_LIMIT
         return {"id": self.id, "function": self.function, "limits": limits, "grace": self.engine.grace}
 
     def _join_cgroups(self) -> Sequence[int]:
@@ -341,7 +344,7 @@ class LocalContainer:
         self._group = self.engine.machine.cgroups.create(
             self.id, Limits(memory=self.memory_limit, cpu=self._spec.resources.cpu_limit)
         )
-        return self._group.open_tasks()
+        return self._group.open_join()
 
     async def stop(self, grace: float) -> int:
         """See Container.stop."""
@@ -378,15 +381,6 @@ class LocalContainer:
         self.engine.containers.discard(self)
         if not self.exited.done():
             self.exited.set_result(self.process.exited.result())
-
-
-def remove_group(group: Group, done: Callable[[], None] = lambda: None, tries: int = 20) -> None:
-    """Remove a cgroup whose processes were killed. The kernel counts those of a dying pid namespace for some
-    milliseconds more, so it is tried again for a second at most; the next server's start sweeps what is left."""
-    if group.remove() or tries <= 0:
-        done()
-        return
-    asyncio.get_running_loop().call_later(0.05, remove_group, group, done, tries - 1)
 
 
 def memory_limit(spec: FunctionSpec, machine: Machine) -> int:
