@@ -80,7 +80,7 @@ class ImageHost:
         await self.zygote.close()
         if self.group is not None:
             group, self.group = self.group, None
-            remove_group(group)
+            await remove_group(group)
 
     @property
     def _bad_file(self) -> Path:

@@ -21,7 +21,7 @@ from zygo.runtime.zygote import ContainerProcess, RevisionZygote, describe_statu
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from zygo.engine.base import OnLog, RevisionPlan
@@ -59,6 +59,7 @@ class LocalEngine:
         self.revisions: set[LocalRevision] = set()
         self.containers: set[LocalContainer] = set()
         self._numbers = itertools.count(1)
+        self._later: set[asyncio.Task[None]] = set()
         self._watchdog: asyncio.Task[None] | None = None
 
     async def prepare(self, plan: RevisionPlan, on_log: OnLog) -> LocalRevision:
@@ -86,8 +87,16 @@ class LocalEngine:
         await self.hosts.close()
         if self.containers:
             await asyncio.wait([c.exited for c in self.containers], timeout=STOP_AFTER_KILL)
+        while self._later:
+            await asyncio.wait(self._later)
         if self.machine.cgroups is not None:
             self.machine.cgroups.close()
+
+    def later(self, work: Coroutine[None, None, None]) -> None:
+        """Do this in the background; `close` waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     async def _watch_memory(self) -> None:
         # Where no cgroup counts, twice a second is how far a container can run away: about 1 GB of fresh pages.
@@ -271,7 +280,7 @@ class LocalRevision:
             await uplink.close()
         if self._group is not None:
             group, self._group = self._group, None
-            remove_group(group)
+            self.engine.later(remove_group(group))
         if self._host is not None:
             host, self._host = self._host, None
             await self.engine.hosts.release(host)
@@ -372,12 +381,11 @@ class LocalContainer:
         self._listener.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.socket_path)
-        if self._group is not None:
-            remove_group(self._group, self._finished)
-        else:
-            self._finished()
+        self.engine.later(self._finish())
 
-    def _finished(self) -> None:
+    async def _finish(self) -> None:
+        if self._group is not None:
+            await remove_group(self._group)
         self.engine.containers.discard(self)
         if not self.exited.done():
             self.exited.set_result(self.process.exited.result())

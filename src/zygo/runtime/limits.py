@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
 PERIOD_US = 100_000
@@ -19,6 +19,9 @@ PERIOD_US = 100_000
 
 PIDS_LIMIT = 4096
 """Processes and threads of one container: enough for any server, too few for a fork bomb to hurt the machine."""
+
+REMOVE_TRIES, REMOVE_PAUSE = 20, 0.05
+"""Seconds. Nothing tells when a version 1 group is empty."""
 
 
 @dataclass(frozen=True)
@@ -118,18 +121,18 @@ class Cgroups(ABC):
         return f"cgroups v{self.version} ({', '.join(self.controllers)})"
 
 
-def remove_group(group: Group, done: Callable[[], None] = lambda: None, tries: int = 20) -> None:
+async def remove_group(group: Group) -> None:
     """Kill what is left in a group whose first process is gone, and remove it.
 
     A sandbox leaves nothing; without one, a process that took a session of its own is still there. The kernel counts those
     of a dying pid namespace for some milliseconds more, so it is tried again for a second at most; the next server's start
-    sweeps what is left. Needs a running loop.
+    sweeps what is left.
     """
-    if group.remove() or tries <= 0:
-        done()
-        return
-    group.kill()
-    asyncio.get_running_loop().call_later(0.05, remove_group, group, done, tries - 1)
+    for _ in range(REMOVE_TRIES):
+        if group.remove():
+            return
+        group.kill()
+        await asyncio.sleep(REMOVE_PAUSE)
 
 
 def _pids(path: Path) -> list[int]:
