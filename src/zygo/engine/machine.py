@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 
 from zygo.runtime import network
-from zygo.runtime.cgroup import Cgroups
+from zygo.runtime.cgroup import open_cgroups
+from zygo.runtime.limits import Cgroups, Refusal
 from zygo.runtime.sandbox import SANDBOX_UID, SandboxPlan, bubblewrap_command, write_etc
 
 PROBE_SECONDS = 15.0
@@ -98,8 +99,8 @@ async def inspect(
     chosen = "isolated" if wanted_network == "isolated" and slirp is not None else "host"
     if probe.ok and wanted_network == "isolated" and slirp is None:
         warnings.append(_no_slirp())
-    cgroups = Cgroups.open(name)
-    if cgroups is None:
+    cgroups = open_cgroups(name)
+    if isinstance(cgroups, Refusal):
         warnings.append(
             "No control groups can be made here: memory limits are kept by resource limits and a watchdog, cpu "
             "limits not at all. "
@@ -113,7 +114,7 @@ async def inspect(
         drop_root=is_root and not probe.ok and _readable_by_others(data, guest),
         network=chosen,
         slirp=slirp,
-        cgroups=cgroups,
+        cgroups=None if isinstance(cgroups, Refusal) else cgroups,
         etc=etc,
         state=data / "zygotes",
         memory_bytes=memory,

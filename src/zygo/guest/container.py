@@ -23,7 +23,7 @@ _PER_CONTAINER = isolate.CLONE_NEWNS | isolate.CLONE_NEWIPC | isolate.CLONE_NEWU
 def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
     """Become the container that `message` asks for and serve until told to stop. Returns the exit status.
 
-    Descriptors: the listening socket, the control socket, stdout, stderr, then `tasks` files.
+    Descriptors: the listening socket, the control socket, stdout, stderr, then the cgroups' join files.
     """
     listener, control_fd, stdout, stderr = fds[:4]
     process.join_cgroups(fds[4:])
@@ -78,6 +78,8 @@ def _limit(limits: dict[str, int]) -> None:
         # it is used only where no cgroup counts what is really used.
         own = _data_bytes() + limits["data"]
         resource.setrlimit(resource.RLIMIT_DATA, (own, own))
+    if limits.get("processes"):
+        resource.setrlimit(resource.RLIMIT_NPROC, (limits["processes"], limits["processes"]))
     if limits.get("files"):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits["files"], hard), hard))

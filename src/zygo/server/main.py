@@ -215,7 +215,7 @@ class Server:
             "max_containers": self.machine.max_containers,
             "sandbox": "bubblewrap" if self.machine.sandboxed else "none",
             "network": self.machine.network,
-            "limits": "cgroups" if self.machine.cgroups is not None else "rlimits and a watchdog",
+            "limits": self.machine.cgroups.describe() if self.machine.cgroups is not None else "rlimits and a watchdog",
             "warnings": list(self.machine.warnings),
         }
 

@@ -58,6 +58,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from zygo.engine.images import GROUP_PREFIX
 from zygo.testing import processes
 
 if TYPE_CHECKING:
@@ -243,11 +244,11 @@ class Place:
             found += [f"files {path}" for path in (here.iterdir() if here.is_dir() else ()) if path.name != ".probe"]
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         found += [f"mount {line}" for line in mounts if str(self.root) in line]
-        found += [f"cgroup {path}" for path in self.cgroups()]
+        found += [f"cgroup {path}" for path in self.cgroups() if not (pid and path.name.startswith(GROUP_PREFIX))]
         return found
 
     def cgroups(self) -> list[Path]:
-        """The control group directories of this place's containers."""
+        """The control group directories of this place's containers and zygotes."""
         name = "zygo-" + hashlib.sha256(str(self.data.resolve()).encode()).hexdigest()[:8]
         groups = []
         for path, folders, _ in os.walk("/sys/fs/cgroup"):
