@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from fake_engine import SECONDS, FakeRevision, FakeTraffic, ManualClock, settle, spec
 from zygo.errors import ContainerError
 from zygo.scheduler.pool import BOOT_FAILURES, RETRY_AFTER, Pool
