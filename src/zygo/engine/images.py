@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ALWAYS = (
     "zygo.guest.serve",
     "zygo.guest.revision",
+    "cloudpickle",
+    "zygo.sdk.mapping",
     "fastapi",
     "fastapi.middleware.cors",
     "fastapi.responses",
@@ -221,6 +223,7 @@ class ImageHosts:
             revisions=plan.files.parent,
             environment=environment,
             share_network=machine.network_for(plan.network) == "host",
+            door=machine.door,
         )
         assert machine.bwrap is not None
         return (

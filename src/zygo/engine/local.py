@@ -14,6 +14,7 @@ import psutil
 from zygo.engine.images import ImageHost, ImageHosts
 from zygo.engine.spares import Spares
 from zygo.errors import ContainerError
+from zygo.paths import CALLS_SOCKET, CONTAINER_DOOR
 from zygo.runtime import network
 from zygo.runtime.channel import LineReader
 from zygo.runtime.limits import PIDS_LIMIT, Group, Limits, remove_group
@@ -191,12 +192,21 @@ class LocalRevision:
             "network": self.network,
             "module": plan.module,
             "app_variable": plan.app_variable,
-            "functions": [{"name": function.name} for function in plan.functions if function.web],
+            "functions": [{"name": function.name} for function in plan.functions],
             "env": {**plan.image_env, **plan.env, "ZYGO_APP": plan.app, "ZYGO_REVISION": plan.id},
             "urls": plan.urls,
             "import_in": self._import_in,
             "debug": plan.debug,
+            "app": plan.app,
+            "door": self._door(),
         }
+
+    def _door(self) -> str:
+        """The socket for calls, as its containers see it; "" for none."""
+        machine = self.engine.machine
+        if machine.door is None:
+            return ""
+        return CONTAINER_DOOR if machine.sandboxed else str(machine.door / CALLS_SOCKET)
 
     @property
     def network(self) -> str:

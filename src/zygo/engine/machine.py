@@ -44,6 +44,7 @@ class Machine:
         network: "isolated" or "host", as set and possible.
         warnings: what the user must be told, each with its mend.
         state: directory for what is remembered about images.
+        door: directory with the socket through which containers call functions; None for none.
     """
 
     bwrap: str | None
@@ -58,6 +59,7 @@ class Machine:
     memory_bytes: int
     max_containers: int
     warnings: tuple[str, ...]
+    door: Path | None = None
 
     def network_for(self, wanted: str) -> str:
         """The network a revision that wants `wanted` gets."""

@@ -237,8 +237,9 @@ class Place:
         kept = ("server", "image") if pid is not None else ()
         found = [f"process {p.pid} ({p.kind}): {p.command[:160]}" for p in self.processes() if p.kind not in kept]
         sockets = [path for path in self.runtime.rglob("*") if path.is_socket()]
-        control = {self.runtime / "control.sock"} if pid is not None else set()
-        found += [f"socket {path}" for path in sockets if path not in control]
+        names = ("control.sock", "calls.sock", "doors/server.sock", "doors/calls/calls.sock")
+        own = {self.runtime / name for name in names} if pid is not None else set()
+        found += [f"socket {path}" for path in sockets if path not in own]
         for folder in ("revisions", "staging"):
             here = self.data / folder
             found += [f"files {path}" for path in (here.iterdir() if here.is_dir() else ()) if path.name != ".probe"]
