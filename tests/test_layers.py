@@ -31,8 +31,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": BASE | {"engine", "runtime"},
     "scheduler": BASE | {"scheduler", "store", "engine.base"},
     "gateway": BASE | {"gateway", "store", "scheduler"},
-    # Labels are pure and are the same for the one who asks for a hostname and the one who serves it.
-    "server": BASE | {"sdk.labels", "server", "store", "runtime", "builder", "engine", "scheduler", "gateway"},
+    # Labels are pure and are the same for the one who asks for a hostname and the one who serves it. The doctor tries a
+    # server's start as a command would start one.
+    "server": BASE
+    | {"sdk.labels", "sdk.delegation", "server", "store", "runtime", "builder", "engine", "scheduler", "gateway"},
     "cli": BASE | {"cli", "sdk", "alias", "loader"},
     "testing": BASE
     | {"testing", "cli", "sdk", "alias", "loader", "server", "store", "runtime", "builder", "engine"}

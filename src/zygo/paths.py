@@ -1,13 +1,20 @@
 """Where a server's data and sockets are, unless a setting says otherwise.
 
-Apart from `settings`, which describes these with all the others: a command needs no more than these two, and pydantic would be
-a third of its time.
+Apart from `settings`, which describes these with all the others: a command, or a program that calls a function, needs no more
+than these, and pydantic would be a third of a command's time.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+CALLS_SOCKET = "calls.sock"
+"""The socket for calls of functions, in the runtime directory; open to its owner alone."""
+
+CONTAINER_DOOR = f"/.zygo/server/{CALLS_SOCKET}"
+"""The same in a sandbox, through a socket of its own."""
 
 
 def default_data_dir() -> Path:
@@ -32,3 +39,8 @@ def default_runtime_dir() -> Path:
 def control_socket(runtime_dir: Path) -> Path:
     """The control API's unix socket."""
     return runtime_dir / "control.sock"
+
+
+def calls_socket() -> str:
+    """Where this process's calls go: to the socket in ZYGO_RUNTIME_DIR, or in the default directory."""
+    return os.path.join(os.environ.get("ZYGO_RUNTIME_DIR") or default_runtime_dir(), CALLS_SOCKET)

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from zygo.paths import control_socket, default_data_dir, default_runtime_dir
+from zygo.paths import CALLS_SOCKET, control_socket, default_data_dir, default_runtime_dir
 
 
 class Settings(BaseSettings):
@@ -80,3 +80,13 @@ class Settings(BaseSettings):
     def control_socket(self) -> Path:
         """The control API's unix socket."""
         return control_socket(self.runtime_dir)
+
+    @property
+    def calls_socket(self) -> Path:
+        """The socket for calls of functions, for programs of this user."""
+        return self.runtime_dir / CALLS_SOCKET
+
+    @property
+    def door(self) -> Path:
+        """The directory whose socket containers call functions through. Only its owner can traverse the one above it."""
+        return self.runtime_dir / "doors" / "calls"

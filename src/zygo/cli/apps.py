@@ -175,7 +175,7 @@ def _counted(containers: int) -> str:
 
 
 def _urls(app: dict[str, Any]) -> str:
-    return " ".join(function["url"] for function in app["functions"])
+    return " ".join(function["url"] for function in app["functions"] if function["url"])
 
 
 def ago(moment: float) -> str:

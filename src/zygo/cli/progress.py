@@ -38,8 +38,11 @@ def where(event: dict[str, Any]) -> str:
 
 
 def show_function(output: Output, function: dict[str, Any]) -> None:
-    """The URL of a function, and a line to paste that calls it."""
+    """The URL of a function, and a line to paste that calls it; of one without a URL its name."""
     name, url = str(function["name"]), str(function["url"])
+    if not url:
+        output.line(f"  {name}: called from Python with .remote()", "bold")
+        return
     note = f"  ({function['note']})" if function.get("note") else ""
     output.line(f"  {name} => {url}{note}", "bold")
     also = function.get("hostname_url")

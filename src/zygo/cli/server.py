@@ -135,7 +135,8 @@ def _show(status: dict[str, Any], out: Output) -> None:
         out.line(f"{item['name']} ({item.get('state', '?')})", "bold")
         for function in item.get("functions", []):
             counts = f"{function.get('containers', 0)} containers, {function.get('waiting', 0)} waiting"
-            out.line(f"  {function['name']} => {function['url']}  {counts}")
+            where = f" => {function['url']}" if function["url"] else ""
+            out.line(f"  {function['name']}{where}  {counts}")
     if not status.get("apps"):
         out.line("no apps")
     for text in status.get("warnings", []):

@@ -71,7 +71,7 @@ class App:
         self.config: Any = None
 
     def prebuild(self) -> bool:
-        """Whether there is a web application to make. Raises what FastAPI raises on a signature it cannot serve."""
+        """Make what is ours. False without a web function. Raises what FastAPI raises on a signature it cannot serve."""
         web = self.function.web
         if web is None:
             return False

@@ -228,6 +228,11 @@ class App:
         function = Function(self, name, partial.raw, partial.web, options)
         if given.get("is_generator", function.is_generator) != function.is_generator:
             raise InvalidError(f"{owner}: is_generator={given['is_generator']} is not what it is. Leave it out.")
+        if function.is_generator and options.retries is not None:
+            raise InvalidError(
+                f"{owner}: retries= has no meaning for a generator, whose items have been taken. Leave it out, or return a "
+                f"list."
+            )
         self._register(function)
         return function
 

@@ -3,7 +3,8 @@
     connect -> status? -> same build: use it
                        -> another build, or its environment is gone: stop it, wait for its end, start ours
             -> silent: start ours
-    start   -> `python -m zygo.server.main --on-demand --ready-fd N`, detached; its reply on N says that it listens
+    start   -> `python -m zygo.server.main --on-demand --ready-fd N`, detached, in a scope of systemd's where there is one
+               (delegation.py); its reply on N says that it listens
 
 The reply is one line: `ready`, or an error as JSON. Two commands may start a server at the same moment: the lock lets
 one live, the other command meets the winner.
@@ -27,6 +28,7 @@ from typing import Any, Callable
 
 from zygo import errors
 from zygo.sdk.client import Client
+from zygo.sdk.delegation import scope_prefix
 from zygo.version import fingerprint, version
 
 START_SECONDS = 60.0
@@ -225,7 +227,7 @@ async def _answers(client: Client, seconds: float) -> bool:
 
 async def spawn(place: Place) -> str:
     """Start a detached server; its reply line, "" when it ended without one. Cancelling leaves it to itself."""
-    process, ready = _detach(place)
+    process, ready = _detach(place, await asyncio.to_thread(scope_prefix))
     try:
         return await asyncio.wait_for(_line(ready), START_SECONDS)
     except asyncio.TimeoutError:
@@ -238,12 +240,12 @@ async def spawn(place: Place) -> str:
         threading.Thread(target=process.wait, name="reap server", daemon=True).start()
 
 
-def _detach(place: Place) -> tuple[subprocess.Popen[bytes], int]:
-    """The server's process and the pipe on which it replies."""
+def _detach(place: Place, prefix: list[str]) -> tuple[subprocess.Popen[bytes], int]:
+    """The server's process and the pipe on which it replies. `prefix` is a command that becomes the one after it."""
     read_end, write_end = os.pipe()
     try:
         place.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else [])]
+        command = [*prefix, sys.executable, *(["-P"] if sys.version_info >= (3, 11) else [])]
         command += ["-m", place.module, *(["--on-demand"] if place.on_demand else [])]
         command += ["--ready-fd", str(write_end)]
         with open(place.log, "ab") as log:

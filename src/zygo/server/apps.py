@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from zygo.errors import ConflictError, Error, InvalidError, NotFoundError
 from zygo.gateway.admission import Admission
-from zygo.gateway.routes import Endpoint, Routes
+from zygo.gateway.routes import Endpoint, RequestRecord, Routes
 from zygo.sdk import labels
 from zygo.server.live import Generation, LiveApp, LiveFunction
 from zygo.server.logs import AppLog
@@ -27,8 +28,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("zygo.apps")
 
+CALL_GRACE = 15.0
+"""Seconds beyond its timeout after which a called function's container is taken for stuck: it has had 5 s to obey by then."""
+
 END_GRACE = 1.0
 """Seconds that containers have when their ephemeral app ends: `serve` was ended by a person who is waiting."""
+
+
+def function_id(key: str, kind: str, app: str, name: str) -> str:
+    """The id under which a function is called: the same for every revision of an app, and each time it is served."""
+    owner = f"{app}/dev" if kind == "ephemeral" else key
+    return "fu-" + hashlib.sha256(f"{owner}/{name}".encode()).hexdigest()[:22]
 
 
 class Apps:
@@ -42,6 +52,12 @@ class Apps:
         self._apps: dict[str, LiveApp] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self.end_code = "stopped"
+        self._calls_api: dict[str, Endpoint] = {}
+
+    @property
+    def all(self) -> list[LiveApp]:
+        """Every app, previews included."""
+        return list(self._apps.values())
 
     @property
     def empty(self) -> bool:
@@ -147,11 +163,11 @@ class Apps:
     def function(self, app: LiveApp, spec: FunctionSpec) -> LiveFunction:
         """The live function for `spec`: the one the app has under that name and label, or a new one that is not reachable
         yet. Raises ConflictError when another app has its hostname."""
-        label = self.addresses.label(app, spec, app.suffix)
+        label = self.addresses.label(app, spec, app.suffix) if spec.web is not None else None
         known = app.functions.get(spec.name)
         if known is not None and known.label == label:
             return known
-        hostname = self.addresses.hostname(label)
+        hostname = self.addresses.hostname(label) if label is not None else ""
         self._check_free(app, spec.name, hostname)
 
         def on_wait() -> None:
@@ -161,7 +177,7 @@ class Apps:
 
         admission = Admission(max_waiting=self._settings.max_waiting, clock=asyncio.get_running_loop(), on_wait=on_wait)
         admission.on_change.append(self.scheduler.poke)
-        return LiveFunction(spec.name, label, hostname, admission)
+        return LiveFunction(function_id(app.key, app.kind, app.name, spec.name), spec.name, label, hostname, admission)
 
     def check_free(self, app: LiveApp, generation: Generation) -> None:
         """Raises ConflictError when another app has got one of its hostnames meanwhile."""
@@ -169,7 +185,7 @@ class Apps:
             self._check_free(app, function.name, function.hostname)
 
     def _check_free(self, app: LiveApp, name: str, hostname: str) -> None:
-        if app.kind == "preview":
+        if app.kind == "preview" or not hostname:
             return  # where it and an app meet, the app is routed
         for other in self._apps.values():
             for function in other.functions.values():
@@ -202,9 +218,13 @@ class Apps:
         """Swap the gateway's table for what the live apps say now. An app's own name wins over a preview's."""
         hosts: dict[str, Endpoint] = {}
         ports: dict[int, Endpoint] = {}
+        called = dict(self._calls_api)
         for app in sorted(self._apps.values(), key=lambda each: each.kind != "preview"):
             for function in app.functions.values():
                 if function.endpoint is None or function.spec is None:
+                    continue
+                if function.spec.web is None:
+                    called[function.id] = function.endpoint
                     continue
                 hosts[function.hostname] = function.endpoint
                 if function.port is not None:
@@ -213,6 +233,12 @@ class Apps:
                     preview = self.addresses.label(app, function.spec, f"v{app.version}")
                     hosts.setdefault(self.addresses.hostname(preview), function.endpoint)
         self._gateway.routes = Routes(MappingProxyType(hosts), MappingProxyType(ports))
+        self._gateway.functions = Routes(MappingProxyType(called))
+
+    def serve_calls(self, endpoint: Endpoint) -> None:
+        """Let callers of functions reach the server itself under this endpoint."""
+        self._calls_api = {endpoint.function: endpoint}
+        self.update_routes()
 
     def _endpoint(self, app: LiveApp, function: LiveFunction) -> Endpoint:
         spec = function.spec
@@ -233,15 +259,21 @@ class Apps:
             reasons = (g.traffic[function.name].explain(backend) for g in app.generations if function.name in g.traffic)
             return next((reason for reason in reasons if reason), None)
 
+        def log_call(record: RequestRecord) -> None:
+            record.method, record.path = "CALL", function.name
+            app.requests.add(record)
+
+        web = spec.web is not None
         return Endpoint(
             function=function.name,
             app=app.name,
             url=function.url,
             admission=function.admission,
-            timeout=spec.timeout,
+            # The container keeps a called function's time itself, for each input, and ends code that does not obey.
+            timeout=spec.timeout if web else spec.timeout + CALL_GRACE,
             queue_timeout=max(spec.timeout, spec.startup_timeout or 0.0),
-            debug=app.debug,
-            log=app.requests.add,
+            debug=app.debug or not web,
+            log=app.requests.add if web else log_call,
             on_timeout=on_timeout,
             explain=explain,
             max_body=self._settings.max_body_bytes,

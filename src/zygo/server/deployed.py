@@ -277,6 +277,8 @@ class DeployedApps:
         urls = {}
         for function in app.functions.values() if app is not None else ():
             assert function.spec is not None
+            if function.spec.web is None:
+                continue
             label = self._apps.addresses.label(app, function.spec, f"v{revision.version}")  # type: ignore[arg-type]
             urls[function.name] = self._apps.addresses.url(self._apps.addresses.hostname(label))
         return urls

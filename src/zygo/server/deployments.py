@@ -127,9 +127,8 @@ class Deployments:
         """The names of an app, without anything that runs; whoever publishes them sets `app.wake` first."""
         generation = Generation()
         for function in spec.functions:
-            if function.web is not None:
-                generation.functions[function.name] = self._apps.function(app, function)
-                generation.specs[function.name] = function
+            generation.functions[function.name] = self._apps.function(app, function)
+            generation.specs[function.name] = function
         return generation
 
     async def _start(self, work: _Publication) -> None:
@@ -167,10 +166,8 @@ class Deployments:
             )
         taken: dict[str, str] = {}
         for function in work.spec.functions:
-            if function.web is None:
-                continue
             live = self._apps.function(work.app, function)
-            if live.hostname in taken:
+            if live.hostname and live.hostname in taken:
                 raise InvalidError(
                     f"The functions {taken[live.hostname]!r} and {live.name!r} have the same hostname {live.hostname}. "
                     f"Give one of them another label=."
@@ -192,7 +189,7 @@ class Deployments:
             interpreter = await self._builder.interpreter(version, on_line=on_line)
             work.runtimes[version] = await self._builder.runtime_layer(interpreter, on_line=on_line)
 
-        images = {_key(f.image): f.image for f in work.spec.functions if f.web is not None}
+        images = {_key(f.image): f.image for f in work.spec.functions}
         try:
             async with asyncio.TaskGroup() as group:
                 for image in images.values():
@@ -235,7 +232,7 @@ class Deployments:
             env=dict(first.env),
             image_env=dict(built.env),
             workdir=built.workdir,
-            urls={function.name: function.url for function in work.generation.functions.values()},
+            urls={function.name: function.url for function in work.generation.functions.values() if function.url},
             network="none" if first.block_network else self._settings.network,
             preload=work.spec.third_party,
             debug=work.app.debug,
@@ -273,7 +270,8 @@ class Deployments:
     def _describe(self, app: LiveApp, function: LiveFunction) -> dict[str, Any]:
         spec = function.spec
         assert spec is not None
-        assert spec.web is not None
+        if spec.web is None or function.label is None:
+            return {"name": function.name, "url": ""}
         return {
             "name": function.name,
             "url": function.url,
@@ -300,9 +298,8 @@ def _groups(spec: AppSpec) -> list[list[FunctionSpec]]:
     """Functions that can share a zygote: the same image, environment and network."""
     groups: dict[str, list[FunctionSpec]] = {}
     for function in spec.functions:
-        if function.web is not None:
-            key = json.dumps([encode(function.image), sorted(function.env.items()), function.block_network])
-            groups.setdefault(key, []).append(function)
+        key = json.dumps([encode(function.image), sorted(function.env.items()), function.block_network])
+        groups.setdefault(key, []).append(function)
     return list(groups.values())
 
 

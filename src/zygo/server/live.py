@@ -39,9 +39,13 @@ class Generation:
 
 
 class LiveFunction:
-    """One web function for as long as its app has it: its names and its waiting line outlive every revision."""
+    """One function for as long as its app has it: its names and its waiting line outlive every revision.
 
-    def __init__(self, name: str, label: Label, hostname: str, admission: Admission) -> None:
+    A web function has a `label` and a `hostname`; the others have none ("") and are called by their `id`.
+    """
+
+    def __init__(self, identifier: str, name: str, label: Label | None, hostname: str, admission: Admission) -> None:
+        self.id = identifier
         self.name = name
         self.label = label
         self.hostname = hostname

@@ -32,10 +32,14 @@ from zygo.engine.images import guest_package
 from zygo.engine.local import LocalEngine
 from zygo.errors import AlreadyExistsError, Error, ExecutionError
 from zygo.gateway.proxy import Gateway
+from zygo.paths import CALLS_SOCKET
 from zygo.scheduler.loop import Scheduler
+from zygo.server import calls
 from zygo.server.addresses import Addresses
 from zygo.server.api import build_api
 from zygo.server.apps import Apps
+from zygo.server.called import CalledFunctions
+from zygo.server.calls import build_calls_api
 from zygo.server.deployed import DeployedApps
 from zygo.server.deployments import Deployments
 from zygo.server.logs import open_server_log
@@ -92,6 +96,7 @@ class Server:
             max_containers=settings.max_containers,
             name=_name_of(settings.data_dir),
         )
+        self.machine.door = settings.door
         if settings.sandbox == "require" and not self.machine.sandboxed:
             raise ExecutionError(f"ZYGO_SANDBOX=require: {self.machine.warnings[0]}")
         for text in self.machine.warnings:
@@ -137,8 +142,9 @@ class Server:
         self.deployed = DeployedApps(settings, self.store, self.apps, self.deployments)
         stack.push_async_callback(self.deployed.close)
         await self.deployed.restore()
+        await self._serve_calls(stack)
         stack.push_async_callback(self._serve_api().__aexit__, None, None, None)
-        await self._api_started()
+        await self._api.up.wait()
 
     async def _listen(self, book: PortBook) -> int:
         """The wanted port, else the one that was taken instead last time, else the next free one, which is remembered."""
@@ -156,24 +162,24 @@ class Server:
             book.remember("gateway", got)
         return got
 
-    def _serve_api(self) -> contextlib.AbstractAsyncContextManager[None]:
-        path = self.settings.control_socket
-        path.unlink(missing_ok=True)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        mask = os.umask(0o177)
-        try:
-            sock.bind(str(path))
-        finally:
-            os.umask(mask)
-        config = uvicorn.Config(
-            build_api(self), log_config=None, access_log=False, lifespan="off", timeout_keep_alive=60
-        )
-        self._api = _Uvicorn(config)
-        self._api_task = asyncio.create_task(self._api.serve(sockets=[sock]), name="control API")
-        return _ApiLife(self._api, self._api_task, path)
+    async def _serve_calls(self, stack: contextlib.AsyncExitStack) -> None:
+        """The doors through which functions are called: one for programs of this user, one that sandboxes are shown."""
+        settings = self.settings
+        # Its directory alone is shown in sandboxes, whose uid may connect; on the host nobody gets past the one above.
+        settings.door.parent.mkdir(mode=0o700, exist_ok=True)
+        machines.open_to_sandbox(settings.door.parent, is_root=self.machine.is_root)
+        settings.door.mkdir(mode=0o755, exist_ok=True)
+        own = settings.door.parent / "server.sock"
+        api, life = _serve(build_calls_api(CalledFunctions(self.apps)), own, "calls API")
+        stack.push_async_callback(life.__aexit__, None, None, None)
+        await api.up.wait()
+        self.apps.serve_calls(calls.endpoint(own, asyncio.get_running_loop()))
+        await self.gateway.listen_for_calls(settings.calls_socket, 0o600)
+        await self.gateway.listen_for_calls(settings.door / CALLS_SOCKET, 0o666)
 
-    async def _api_started(self) -> None:
-        await self._api.up.wait()
+    def _serve_api(self) -> contextlib.AbstractAsyncContextManager[None]:
+        self._api, life = _serve(build_api(self), self.settings.control_socket, "control API")
+        return life
 
     def stop(self, reason: str, *, replaced: bool = False) -> None:
         """End the server; with `replaced` its sessions are told to come back to the next one. May be called twice."""
@@ -215,9 +221,23 @@ class Server:
             "max_containers": self.machine.max_containers,
             "sandbox": "bubblewrap" if self.machine.sandboxed else "none",
             "network": self.machine.network,
-            "limits": "cgroups" if self.machine.cgroups is not None else "rlimits and a watchdog",
+            "limits": self.machine.cgroups.describe() if self.machine.cgroups is not None else "rlimits and a watchdog",
             "warnings": list(self.machine.warnings),
         }
+
+
+def _serve(app: Any, path: Path, name: str) -> tuple[_Uvicorn, _ApiLife]:
+    """Serve an application of ours on a unix socket that only its owner can open."""
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+    finally:
+        os.umask(mask)
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=60)
+    api = _Uvicorn(config)
+    return api, _ApiLife(api, asyncio.create_task(api.serve(sockets=[sock]), name=name), path)
 
 
 class _Uvicorn(uvicorn.Server):

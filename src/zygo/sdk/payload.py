@@ -1,0 +1,95 @@
+"""Arguments and results as bytes: pickle, and cloudpickle for what pickle cannot (lambdas, classes of a script).
+
+Protocol 5 on both sides, whatever the versions: Python 3.8 has it already. What cannot be read back is said with the side it
+happened on, the missing thing and the mend.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import platform
+import types
+from typing import Any
+
+from zygo.errors import DeserializationError, SerializationError
+from zygo.sdk import context
+
+PROTOCOL = 5
+
+_SCRIPTS = ("__main__", "__mp_main__")
+
+
+class _ByValue(Exception):
+    """Plain pickle would only write a name that means nothing on the other side."""
+
+
+class _Plain(pickle.Pickler):
+    """pickle, in C but for functions and classes; numbers, texts and containers of them never come by here."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, (type, types.FunctionType)) and getattr(obj, "__module__", None) in _SCRIPTS:
+            raise _ByValue
+        return NotImplemented
+
+
+def dumps(value: Any, what: str) -> bytes:
+    """`value` as bytes. Raises SerializationError, which begins with `what`, such as "The arguments of square"."""
+    buffer = io.BytesIO()
+    try:
+        _Plain(buffer, PROTOCOL).dump(value)
+        return buffer.getvalue()
+    except (_ByValue, pickle.PicklingError, AttributeError, TypeError):
+        pass  # cloudpickle can more; what it says about the rest is better
+    except RecursionError as error:
+        raise _unpicklable(what, error) from None
+    try:
+        import cloudpickle
+    except ImportError as error:
+        raise SerializationError(
+            f"{what} cannot be pickled {_here()} without cloudpickle, which is not installed: pip install cloudpickle"
+        ) from error
+    try:
+        return bytes(cloudpickle.dumps(value, PROTOCOL))
+    except Exception as error:
+        raise _unpicklable(what, error) from error
+
+
+def loads(data: bytes, what: str, origin: str) -> Any:
+    """The value of `data`. `origin` is the Python version that wrote it. Raises DeserializationError."""
+    try:
+        return pickle.loads(data)
+    except Exception as error:
+        raise DeserializationError(unreadable(error, what, origin)) from error
+
+
+def unreadable(error: BaseException, what: str, origin: str) -> str:
+    """Why `what` cannot be read here, and the mend."""
+    own = platform.python_version()
+    there, here = ("the container", "this process") if context.is_local() else ("the caller", "this container")
+    text = f"{what} cannot be read {_here()}: {type(error).__name__}: {error}."
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        top = error.name.partition(".")[0]
+        mend = f"pip install {top}" if context.is_local() else f"add it to the image, .pip_install({top!r})"
+        return f"{text} It needs the module {top!r}, which {here} does not have: {mend}, or pass plain values."
+    if isinstance(error, AttributeError):
+        return (
+            f"{text} It needs a class or function that {there} has and {here} has not: use the same code on both sides."
+        )
+    if origin and origin.split(".")[:2] != own.split(".")[:2]:
+        return (
+            f"{text} {there.capitalize()} has Python {origin}, {here} {own}: use one version, "
+            f"Image.debian_slim(python_version=...), or pass plain values."
+        )
+    return f"{text} The libraries of {there} and {here} may be of different versions: pin them, or pass plain values."
+
+
+def _unpicklable(what: str, error: BaseException) -> SerializationError:
+    return SerializationError(
+        f"{what} cannot be pickled {_here()}: {type(error).__name__}: {error}. "
+        f"Open files, connections, locks and the like stay where they are: pass what they are made from."
+    )
+
+
+def _here() -> str:
+    return "on the caller's side" if context.is_local() else "in the container"
