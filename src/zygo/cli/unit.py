@@ -24,13 +24,15 @@ _TEXT = """\
 # Written by `zygo server install`, which replaces it; `zygo server uninstall` removes it.
 [Unit]
 Description=zygo server
-{order}
+{order}StartLimitIntervalSec=0
+
 [Service]
 Type=notify
 NotifyAccess=main
 ExecStart={command}
-{environment}Restart=always
-RestartSec=3
+{environment}# A server that was killed is back within a second; one that cannot start (its database is away) is tried again for ever.
+Restart=always
+RestartSec=500ms
 # The server ends its containers itself, so that requests in flight are answered; what is left then is killed.
 KillMode=mixed
 TimeoutStopSec={stop}
