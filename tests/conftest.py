@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from postgres_kit import Cluster
 from zygo.testing.harness import Place
 
 if TYPE_CHECKING:
@@ -53,3 +54,15 @@ def fresh_place(shared_place: Place) -> Iterator[Place]:
         if place.server_pid() is not None:
             place.stop_server()
         place.settle()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL for the session; a test that stops it starts it again."""
+    cluster = Cluster.start()
+    if cluster is None:
+        pytest.skip("PostgreSQL is not installed (Debian package postgresql)")
+    try:
+        yield cluster
+    finally:
+        cluster.close()

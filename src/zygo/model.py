@@ -208,7 +208,7 @@ def decode(cls: type[T], data: Any) -> T:
     return typing.cast("T", _decode(cls, data))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _hints(cls: type[Any]) -> dict[str, Any]:
     """Resolved once per class: it compiles every annotation, which took most of the time of reading a spec."""
     return typing.get_type_hints(cls)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import contextlib
+
     import sqlalchemy as sa
 
     from zygo.settings import Settings

@@ -1,5 +1,6 @@
 """Bring a database to the schema of this version of zygo, or refuse it.
 
+An empty one gets the tables as they are now; an older one goes through the migrations. A test holds that both are the same.
 Everything happens in one transaction, and nobody else migrates meanwhile: on SQLite it begins with the write lock, on
 PostgreSQL the connection holds the server's lock (postgres.py).
 """
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from zygo.errors import StoreError
-from zygo.store.tables import HEAD, VERSION_TABLE
+from zygo.store.tables import HEAD, VERSION_TABLE, metadata, versions
 from zygo.version import version
 
 if TYPE_CHECKING:
@@ -28,19 +29,22 @@ def migrate(database: Database, connection: sa.Connection) -> None:
             return
     with database.migrating(connection), connection.begin():
         current = _current(connection)
-        if current != HEAD:
+        if current is None:
+            metadata.create_all(connection)
+            connection.execute(sa.insert(versions).values(version_num=HEAD))
+        elif current != HEAD:
             _upgrade(database, connection, current)
 
 
 def _current(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
-    found: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    found: str | None = connection.scalar(sa.select(versions.c.version_num))
     return found
 
 
-def _upgrade(database: Database, connection: sa.Connection, current: str | None) -> None:
-    # Alembic takes 0.1 s to import and is needed once per release.
+def _upgrade(database: Database, connection: sa.Connection, current: str) -> None:
+    # Importing Alembic takes as long as all the rest of the store, and is needed once per release.
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -49,7 +53,7 @@ def _upgrade(database: Database, connection: sa.Connection, current: str | None)
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if current is not None and current not in known:
+    if current not in known:
         raise StoreError(
             f"{database.shown} has schema {current}, and zygo {version()} knows none after {HEAD}: a newer zygo has used "
             f"it. Install that version again, or put back a copy of the database from before the upgrade."

@@ -106,7 +106,7 @@ class Postgres:
                 ),
                 {"pid": self._writer_pid, "name": self._name},
             )
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(TAKEOVER_SECONDS * 1000)}")
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(min(TAKEOVER_SECONDS, self._patience) * 1000)}")
             # Of the session, not of the transaction.
             connection.execute(
                 sa.text("SELECT pg_advisory_lock(:class, hashtext(current_schema()))"), {"class": LOCK_CLASS}
@@ -174,9 +174,9 @@ def _parse(url: str) -> sa.URL:
     except (sa.exc.ArgumentError, ValueError):
         raise InvalidError(f"ZYGO_DATABASE_URL is not a URL. {mend}") from None
     if parsed.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
-        known = parsed.drivername if parsed.drivername.replace("+", "").isalnum() else "its kind"
         raise InvalidError(
-            f"ZYGO_DATABASE_URL: {known} is not supported. {mend} Unset, the state is kept in SQLite in the data directory."
+            f"ZYGO_DATABASE_URL: {parsed.drivername} is not supported. {mend} Unset, the state is kept in SQLite in the data "
+            f"directory."
         )
     if "@" in (parsed.host or "") or "@" in (parsed.database or ""):
         raise InvalidError(f"ZYGO_DATABASE_URL has more than one `@`. {mend}")

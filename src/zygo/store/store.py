@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
-from zygo.errors import ConflictError, NotFoundError, StoreError
+from zygo.errors import ConflictError, NotFoundError
 from zygo.model import AppRecord, AppSpec, AppState, Provenance, RevisionRecord, decode, encode
 from zygo.store.database import PATIENCE, Database, database_for
 from zygo.store.migrate import migrate
@@ -29,7 +29,6 @@ from zygo.store.vault import Vault
 from zygo.store.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from zygo.settings import Settings
@@ -278,9 +277,11 @@ def _open_vault(connection: sa.Connection, path: Path) -> Vault:
 
 
 def _overtaken(name: str, expected: int, active: int) -> str:
-    seen = f"version {expected} was" if expected else "it was not deployed"
-    now = f"version {active} is" if active else "it is not deployed"
-    return f"App {name!r} was changed meanwhile: {seen} when this began, and {now} now. Look at its history, then do it again."
+    seen = f"version {expected} was active" if expected else "it was not deployed"
+    now = f"version {active} is" if active else "it is no longer deployed"
+    return (
+        f"App {name!r} was changed meanwhile: {seen} when this began, now {now}. Look at its history, then do it again."
+    )
 
 
 def _deployed(name: str) -> sa.Select[Any]:

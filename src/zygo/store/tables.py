@@ -12,6 +12,9 @@ VERSION_TABLE = "zygo_version"
 
 metadata = sa.MetaData()
 
+versions = sa.Table(VERSION_TABLE, metadata, sa.Column("version_num", sa.String(32), primary_key=True))
+"""As Alembic makes it: one row."""
+
 facts = sa.Table(
     "facts",
     metadata,

@@ -113,15 +113,16 @@ class Writer:
                 connection = self._connect()
                 if unknown is None or not self._database.has_committed(connection, unknown):
                     unknown = None
-                    with connection.begin() as transaction:
-                        mark = self._database.mark(connection)
-                        self._run(connection, batch)
-                        unknown = mark
-                        transaction.commit()
+                    transaction = connection.begin()
+                    mark = self._database.mark(connection)
+                    self._run(connection, batch)
+                    unknown = mark
+                    transaction.commit()
                 _answer(batch)
                 return
             except Exception as error:
                 if not isinstance(error, _Away) and not self._database.is_lost(error):
+                    self._roll_back()
                     self._came_to_nothing(batch, error)
                     return
                 self._disconnect()
@@ -146,6 +147,19 @@ class Writer:
                     raise
                 savepoint.rollback()
                 change.error = error
+
+    def _roll_back(self) -> None:
+        """Leave the transaction that failed. When COMMIT itself failed (a full disk), SQLAlchemy takes it for ended and
+        SQLite does not; closing the connection ends it for both."""
+        assert self._connection is not None
+        transaction = self._connection.get_transaction()
+        if transaction is None or not transaction.is_active:
+            self._disconnect()
+            return
+        try:
+            transaction.rollback()
+        except sa.exc.SQLAlchemyError:
+            self._disconnect()
 
     def _came_to_nothing(self, batch: list[_Change], error: Exception) -> None:
         """The transaction was rolled back for a reason that another connection would not mend."""
