@@ -138,7 +138,8 @@ class DeployedApps:
             target = await self._target(app, version)
             spec = await self._store.spec(app.key, target.version)
             by = replace(by, rollback_of=target.version, commit=target.by.commit, dirty=target.by.dirty)
-            return await self._publish(app, spec, target.digest, by, strategy, emit)
+            result = await self._publish(app, spec, target.digest, by, strategy, emit)
+            return _complete(result, name, target.version)
 
     async def rollover(self, name: str, strategy: str, emit: Emit) -> dict[str, Any]:
         """New containers of the same revision."""
@@ -146,7 +147,8 @@ class DeployedApps:
         async with self._changing(name, emit):
             app = self.require(name)
             spec = await self._store.spec(app.key, app.version)
-            return await self._deployments.publish(app, spec, emit, How(prove=True, strategy=strategy))
+            result = await self._deployments.publish(app, spec, emit, How(prove=True, strategy=strategy))
+            return _complete(result, name, app.version)
 
     async def stop(self, name: str) -> dict[str, Any]:
         """Stop an app for good; returns once its containers are gone. Its log and history stay."""
@@ -204,6 +206,7 @@ class DeployedApps:
         app = known or LiveApp("", spec.name, "deployed", self._apps.open_log(spec.name))
 
         async def record() -> int:
+            await self._deployments.sync(spec)
             revision = await self._store.add_revision(
                 spec.name, digest, spec, by, time.time(), expected_version=app.version
             )
@@ -293,6 +296,16 @@ def digest_of(spec: AppSpec) -> str:
     """What tells two states of an app apart; not what only helps or warns."""
     state = encode(replace(spec, warnings=(), third_party=()))
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _complete(result: dict[str, Any], name: str, version: int) -> dict[str, Any]:
+    """`result`, unless files of that revision are gone from the disk: only who has the sources can send them."""
+    if result["type"] != "missing":
+        return result
+    raise NotFoundError(
+        f"{len(result['sha256'])} files of {name} v{version} are gone from the server's data directory. "
+        f"Deploy its sources again."
+    )
 
 
 def _check(name: str, by: Provenance | None, strategy: str) -> None:

@@ -15,6 +15,7 @@ from zygo.engine.base import Engine, Revision, RevisionPlan
 from zygo.errors import ContainerError, Error, ImageBuildError, InvalidError
 from zygo.model import AppSpec, FunctionSpec, ImageSpec, SourceFile, encode
 from zygo.scheduler.pool import Pool
+from zygo.server.faults import explained
 from zygo.server.live import Generation, LiveApp, LiveFunction
 from zygo.server.traffic import FunctionTraffic
 
@@ -106,6 +107,9 @@ class Deployments:
             except BaseException as error:
                 app.release()
                 await self._undo(work)
+                if isinstance(error, OSError):
+                    log.exception("publishing %s failed", app.name)
+                    error = explained(error)
                 if not isinstance(error, Error):
                     raise
                 return _failed(work.step, error)
@@ -122,6 +126,10 @@ class Deployments:
     def missing(self, spec: AppSpec) -> list[str]:
         """The hashes of what must be sent before `spec` can be published."""
         return self._sources.missing(file_hashes(spec))
+
+    async def sync(self, spec: AppSpec) -> None:
+        """What `spec` needs is on the disk itself. Before it is recorded: a record outlives a power failure."""
+        await asyncio.to_thread(self._sources.sync, file_hashes(spec))
 
     def announce(self, app: LiveApp, spec: AppSpec) -> Generation:
         """The names of an app, without anything that runs; whoever publishes them sets `app.wake` first."""
@@ -150,12 +158,12 @@ class Deployments:
             raise errors.exceptions[0] from None
 
     async def _go_live(self, work: _Publication) -> None:
-        self._apps.check_free(work.app, work.generation)
-        if work.how.record is not None:
-            work.step = "record"
-            work.app.version = await work.how.record()
-        self._apps.publish(work.app, work.generation)
-        self._apps.switch(work.app, work.generation)
+        with self._apps.claim(work.app, work.generation):
+            if work.how.record is not None:
+                work.step = "record"
+                work.app.version = await work.how.record()
+            self._apps.publish(work.app, work.generation)
+            self._apps.switch(work.app, work.generation)
         work.app.wake = None
 
     async def _name(self, work: _Publication) -> None:
