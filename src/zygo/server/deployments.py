@@ -112,7 +112,7 @@ class Deployments:
                     error = explained(error)
                 if not isinstance(error, Error):
                     raise
-                return _failed(work.step, error)
+                return _failed(work, error)
             app.release()
             seconds = {"build": built - began, "load": loaded - built, "start": time.monotonic() - loaded}
             return {
@@ -338,8 +338,9 @@ def file_hashes(spec: AppSpec) -> list[str]:
     return found
 
 
-def _failed(step: str, error: Error) -> dict[str, Any]:
-    event = {"type": "failed", "step": step, "kind": type(error).__name__, "message": str(error)}
+def _failed(work: _Publication, error: Error) -> dict[str, Any]:
+    event: dict[str, Any] = {"type": "failed", "step": work.step, "version": work.app.version}
+    event |= {"kind": type(error).__name__, "message": str(error)}
     if isinstance(error, ContainerError) and error.traceback:
         event["traceback"] = error.traceback
     if isinstance(error, ImageBuildError):
