@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 import httpx
-
 from benchmarks.steady import Steady
+
 from e2e.deploy_kit import good, versions
 from zygo.testing.harness import until
 

@@ -124,7 +124,7 @@ class DeployedApps:
             if missing:
                 return {"type": "missing", "sha256": missing}
             app, digest = self._apps.find(name, "deployed"), digest_of(spec)
-            if app is not None and (await self._store.revision(app.key, app.version)).digest == digest:
+            if app is not None and await self._digest(app) == digest:
                 return {"type": "unchanged", "version": app.version, "functions": self._deployments.describe(app)}
             return await self._publish(app, spec, digest, by, strategy, emit)
 
@@ -213,6 +213,7 @@ class DeployedApps:
             if known is None:
                 app.key = revision.app_id
                 self._apps.add(app)
+            app.digest = digest
             return revision.version
 
         try:
@@ -223,6 +224,12 @@ class DeployedApps:
         if result["type"] == "published":
             await self._settle(app)
         return result
+
+    async def _digest(self, app: LiveApp) -> str:
+        """Of the active revision. The store is asked once: a deploy must get as far as it can while the store is away."""
+        if not app.digest:
+            app.digest = (await self._store.revision(app.key, app.version)).digest
+        return app.digest
 
     async def _settle(self, app: LiveApp) -> None:
         """After a new revision: older ones that are not kept are forgotten, the one before gets its preview."""
