@@ -14,6 +14,7 @@ from starlette.routing import Route
 from zygo.errors import Error, InvalidError, to_json
 from zygo.model import AppSpec, Provenance, decode
 from zygo.server import log_api
+from zygo.server.faults import explained
 from zygo.server.logs import tail
 
 if TYPE_CHECKING:
@@ -42,11 +43,11 @@ def build_api(server: Server) -> Starlette:
         Route("/v1/sessions/{id}/release", api.release, methods=["POST"]),
         Route("/v1/sessions/{id}/revisions", api.publish, methods=["POST"]),
         Route("/v1/apps", api.apps),
-        Route("/v1/apps/{name}/deployments", api.deploy, methods=["POST"]),
-        Route("/v1/apps/{name}/revisions", api.history),
-        Route("/v1/apps/{name}/rollback", api.rollback, methods=["POST"]),
-        Route("/v1/apps/{name}/rollover", api.rollover, methods=["POST"]),
-        Route("/v1/apps/{name}/stop", api.stop_app, methods=["POST"]),
+        Route("/v1/apps/{name:path}/deployments", api.deploy, methods=["POST"]),
+        Route("/v1/apps/{name:path}/revisions", api.history),
+        Route("/v1/apps/{name:path}/rollback", api.rollback, methods=["POST"]),
+        Route("/v1/apps/{name:path}/rollover", api.rollover, methods=["POST"]),
+        Route("/v1/apps/{name:path}/stop", api.stop_app, methods=["POST"]),
         Route("/v1/blobs/missing", api.missing_blobs, methods=["POST"]),
         Route("/v1/blobs/{sha256}", api.put_blob, methods=["PUT"]),
     ]
@@ -57,6 +58,9 @@ async def _error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, Error):
         return JSONResponse({"error": to_json(error)}, status_code=error.http_status)
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    if isinstance(error, OSError):
+        found = explained(error)
+        return JSONResponse({"error": to_json(found)}, status_code=found.http_status)
     body = {"kind": "InternalFailure", "message": f"{type(error).__name__}: {error}; see `zygo server logs`"}
     return JSONResponse({"error": body}, status_code=500)
 
