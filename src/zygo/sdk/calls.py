@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,6 +16,8 @@ from zygo.model import RetryPolicy, retry_delay
 from zygo.sdk import door, frames, payload, remote
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from zygo.sdk.door import Connection
 
 SERVER = "zygo"

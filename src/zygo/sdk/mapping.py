@@ -11,7 +11,6 @@ import asyncio
 import resource
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from zygo import errors
@@ -21,6 +20,8 @@ from zygo.sdk.pace import MOST, Pace
 from zygo.sdk.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+
     from zygo.sdk.calls import Target
     from zygo.sdk.function import Function
 
@@ -289,7 +290,7 @@ class Asked:
 class _Zip:
     """The tuples of several iterables; their number when it is known."""
 
-    def __init__(self, iterables: tuple[Iterable[Any], ...]) -> None:
+    def __init__(self, iterables: tuple[Any, ...]) -> None:
         self._iterables = iterables
         sizes = [len(i) for i in iterables if hasattr(i, "__len__")]
         self.total = min(sizes) if sizes else None

@@ -59,7 +59,7 @@ class Pace:
         if self._mean is not None and (self._mean >= SHORT or self._parallel > 1):
             return self.limit
         doublings = int((now - self._heard) / DOUBLING)
-        return min(self.limit, FIRST * 2 ** min(doublings, 12))
+        return min(self.limit, FIRST << min(doublings, 12))
 
     def look_again(self, now: float) -> float:
         """Seconds after which the window may have grown by itself."""

@@ -6,6 +6,7 @@ happened on, the missing thing and the mend.
 
 from __future__ import annotations
 
+import importlib
 import io
 import pickle
 import platform
@@ -44,7 +45,7 @@ def dumps(value: Any, what: str) -> bytes:
     except RecursionError as error:
         raise _unpicklable(what, error) from None
     try:
-        import cloudpickle
+        cloudpickle = importlib.import_module("cloudpickle")
     except ImportError as error:
         raise SerializationError(
             f"{what} cannot be pickled {_here()} without cloudpickle, which is not installed: pip install cloudpickle"
