@@ -260,6 +260,7 @@ class Deployments:
             log=lambda container, text: work.app.on_log(spec.name, container, "system", text),
             grace=self._settings.grace_period,
         )
+        traffic.on_used = generation.pools[spec.name].drain
 
     async def _undo(self, work: _Publication) -> None:
         for pool in work.generation.pools.values():
