@@ -116,8 +116,8 @@ class DeployedApps:
     async def deploy(self, name: str, spec: AppSpec, by: Provenance, strategy: str, emit: Emit) -> dict[str, Any]:
         """Deploy `spec` as `name`. Returns the last event: published, unchanged, failed or missing."""
         _check(name, by, strategy)
-        if not any(function.web for function in spec.functions):
-            raise InvalidError(f"The app {name!r} has no web function: nothing of it could be called.")
+        if not spec.functions:
+            raise InvalidError(f"The app {name!r} has no functions: nothing of it could be called.")
         spec = replace(spec, name=name)
         async with self._changing(name, emit):
             missing = self._deployments.missing(spec)
