@@ -77,6 +77,7 @@ class Admission:
         self._backends: list[Backend] = []
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._hold: Handle | None = None
+        self.made_at = clock.time()
         self._last_active: float | None = None
         self._pumping = False
 

@@ -260,7 +260,9 @@ class DeployedApps:
             await asyncio.sleep(LOOK_SECONDS)
             now = asyncio.get_running_loop().time()
             for preview in [p for previews in self._previews.values() for p in previews.values()]:
-                used = max((f.admission.last_active for f in preview.functions.values()), default=now)
+                used = max(
+                    (a.last_active or a.made_at for a in (f.admission for f in preview.functions.values())), default=now
+                )
                 if preview.generations and not preview.busy and now - used > PREVIEW_IDLE_SECONDS:
                     async with preview.lock:
                         preview.wake = self._wakers.get(preview.key)
