@@ -75,19 +75,19 @@ def revived(error: BaseException) -> BaseException:
 def test_an_exception_with_its_frames_and_its_chain() -> None:
     def fails() -> None:
         try:
-            {}["key"]
-        except KeyError as error:
-            raise ValueError("custom") from error
+            int("key")
+        except ValueError as error:
+            raise LookupError("custom") from error
 
     error = revived(caught(fails))
-    assert isinstance(error, ValueError)
-    assert isinstance(error.__cause__, KeyError)
+    assert isinstance(error, LookupError)
+    assert isinstance(error.__cause__, ValueError)
     shown = "".join(traceback.format_exception(error))
-    assert 'raise ValueError("custom") from error' in shown
+    assert 'raise LookupError("custom") from error' in shown
     assert "test_sdk_payload.py" in shown
     assert error.__traceback__ is not None
     linecache.checkcache()
-    assert 'raise ValueError("custom") from error' in "".join(traceback.format_exception(error))
+    assert 'raise LookupError("custom") from error' in "".join(traceback.format_exception(error))
 
 
 def test_an_exception_with_a_demanding_init() -> None:

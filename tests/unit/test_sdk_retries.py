@@ -12,7 +12,7 @@ from zygo.sdk.retries import Retries
 
 
 def delays(policy: RetryPolicy) -> list[float]:
-    found = []
+    found: list[float] = []
     while (delay := retry_delay(policy, len(found) + 1)) is not None:
         found.append(delay)
     return found
