@@ -39,10 +39,14 @@ def test_parts_are_put_together(size: int) -> None:
 
 def test_a_second_try_forgets_the_parts_of_the_first() -> None:
     whole = calls.Whole()
-    parts = large.Parts(
-        lambda data: bool(whole.takes(frames.PART, data)) and None,
-        lambda: bool(whole.takes(frames.FORGET, b"")) and None,
-    )
+
+    def send(data: bytes) -> None:
+        assert whole.takes(frames.PART, data)
+
+    def forget() -> None:
+        assert whole.takes(frames.FORGET, b"")
+
+    parts = large.Parts(send, forget)
     factor = 3
     payload.dump([bytes(3_000_000), lambda x: x * factor], "It", parts)
     assert payload.loads(whole.payload(parts.tail), "It", "")[1](2) == 6
