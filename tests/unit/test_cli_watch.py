@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from zygo.cli.sources import Digests
+from zygo.program.sources import Digests
 from zygo.cli.watch import Watcher
 from zygo.sdk.sources import WATCH_JUNK, WatchRoot
 

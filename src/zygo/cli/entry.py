@@ -12,7 +12,7 @@ def main() -> None:
     """The `zygo` command."""
     arguments = sys.argv[1:]
     if len(arguments) > 1 and arguments[0] in EVALUATING and not {"-h", "--help"} & set(arguments):
-        from zygo.cli import headstart
+        from zygo.program import headstart
 
         headstart.begin()
     from zygo.cli import main as tree

@@ -56,7 +56,8 @@ class Addresses:
             function.url = function.hostname_url
             return
         if function.port is None:
-            function.port = await self._own_port(function.hostname)
+            # A program's run has its names once.
+            function.port = await self._own_port(function.hostname, remember=app.kind != "run")
         function.url = function.hostname_url if self._names_resolve else f"http://127.0.0.1:{function.port}"
 
     def withdraw(self, function: LiveFunction) -> None:
@@ -65,12 +66,13 @@ class Addresses:
             self._gateway.remove_listener(function.port)
             function.port = None
 
-    async def _own_port(self, hostname: str) -> int:
+    async def _own_port(self, hostname: str, *, remember: bool) -> int:
         for port in self._book.candidates(hostname):
             try:
                 await self._gateway.add_listener(port)
             except OSError:
                 continue
-            self._book.remember(hostname, port)
+            if remember:
+                self._book.remember(hostname, port)
             return port
         raise ExecutionError(f"None of the ports tried for {hostname} is free on 127.0.0.1.")

@@ -1,0 +1,137 @@
+"""Deploys: evaluate the file, send what the server lacks, have it make and switch to a revision."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import os
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zygo import errors, model
+from zygo.program import sending
+from zygo.program.connecting import connect
+from zygo.program.reload import WarmLoader
+from zygo.program.sources import Digests, collect
+from zygo.version import version
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from zygo.program.screen import Screen
+    from zygo.program.sources import Upload
+    from zygo.sdk.client import Client
+    from zygo.sdk.reference import AppRef
+
+GIT_SECONDS = 5.0
+"""For each question to git: what it says only goes into the history, and a repository on a dead disk must not hold a deploy."""
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """What is asked for. `tag` is a word for the history, `strategy` "rolling" or "recreate"; `naming` says how to give an
+    app without a name one."""
+
+    ref: AppRef
+    naming: str
+    name: str | None = None
+    tag: str = ""
+    strategy: str = "rolling"
+    verbose: bool = False
+
+
+async def deploy(wanted: Deploy, screen: Screen) -> tuple[Upload, dict[str, Any]]:
+    """Deploy; the app, and the last event: `published`, `unchanged` or `failed`.
+
+    Raises what the file's evaluation raises, InvalidError for an app without a name, ConnectionError.
+    """
+    connecting = asyncio.create_task(connect(screen), name="connect")
+    asking = asyncio.create_task(asyncio.to_thread(provenance, wanted.ref, wanted.tag), name="git")
+    try:
+        upload = await _evaluate(wanted)
+        for text in upload.app.warnings:
+            screen.warning(text)
+        client = await connecting
+        by = await asking
+    except BaseException:
+        if connecting.done() and not connecting.cancelled() and connecting.exception() is None:
+            await connecting.result().aclose()
+        raise
+    finally:
+        for task in (connecting, asking):
+            task.cancel()
+    try:
+        return upload, await _send(client, upload, by, wanted, screen)
+    finally:
+        await client.aclose()
+
+
+def failed(event: dict[str, Any]) -> errors.Error:
+    """The error of a deploy that failed."""
+    return sending.failure(event, "Nothing was changed: what was deployed before goes on.")
+
+
+async def _evaluate(wanted: Deploy) -> Upload:
+    warm = WarmLoader(wanted.ref, wanted.name)
+    try:
+        evaluated = await warm.evaluate()
+    finally:
+        await warm.close()
+    if not evaluated.named and not wanted.name:
+        name = evaluated.app.name
+        raise errors.InvalidError(
+            f"The app in {wanted.ref.path or wanted.ref.module} has no name, and a deployed app needs one. Write "
+            f"zygo.App({name!r}), or give it one here:\n\n    {wanted.naming.format(name=name)}"
+        )
+    return await asyncio.to_thread(collect, evaluated, Digests())
+
+
+async def _send(
+    client: Client, upload: Upload, by: model.Provenance, wanted: Deploy, screen: Screen
+) -> dict[str, Any]:
+    name = upload.app.name
+    body = {"app": model.encode(upload.app), "by": model.encode(by), "strategy": wanted.strategy}
+
+    @contextlib.asynccontextmanager
+    async def ask() -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        async with client.change(name, "deployments", body) as events:
+            try:
+                yield events
+            except errors.ConnectionError as error:
+                raise errors.ConnectionError(
+                    f"{error} in the middle of the deploy. `zygo app history {name}` shows whether it was made."
+                ) from None
+
+    return await sending.publish(client, upload, set(), ask, screen, verbose=wanted.verbose)
+
+
+def provenance(ref: AppRef | None, tag: str = "") -> model.Provenance:
+    """Who changes an app, and from what: the user, this version, and the commit that the program's folder is at."""
+    folder = os.path.dirname(os.path.abspath(ref.path)) if ref is not None and ref.path else os.getcwd()
+    commit = _git(folder, "rev-parse", "HEAD") if ref is not None else ""
+    dirty = bool(commit and _git(folder, "status", "--porcelain", "--untracked-files=no"))
+    return model.Provenance(client_version=version(), deployed_by=_user(), commit=commit, dirty=dirty, tag=tag)
+
+
+def _git(folder: str, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", folder, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a uid without a name
+        return str(os.getuid())
