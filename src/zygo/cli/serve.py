@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from zygo import errors, loader
 from zygo.cli import report
 from zygo.cli.live import Live
-from zygo.program.place import place
 from zygo.cli.publish import Publisher
+from zygo.program.place import place
 from zygo.sdk import launch
 from zygo.sdk.client import Client
 
