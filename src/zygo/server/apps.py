@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zygo.errors import ConflictError, Error, InvalidError, NotFoundError
 from zygo.gateway.admission import Admission
 from zygo.gateway.routes import Endpoint, RequestRecord, Routes
-from zygo.sdk import labels
 from zygo.server.live import Generation, LiveApp, LiveFunction
-from zygo.server.logs import AppLog
 from zygo.server.sessions import Session
 
 if TYPE_CHECKING:
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from zygo.scheduler.loop import Scheduler
     from zygo.scheduler.pool import Pool
     from zygo.server.addresses import Addresses
+    from zygo.server.app_logs import AppLog, AppLogs
     from zygo.server.live import Kind
     from zygo.settings import Settings
 
@@ -48,11 +47,14 @@ def function_id(key: str, kind: str, app: str, name: str) -> str:
 class Apps:
     """Opens and ends apps, and keeps the gateway's routes as they say."""
 
-    def __init__(self, settings: Settings, scheduler: Scheduler, gateway: Gateway, addresses: Addresses) -> None:
+    def __init__(
+        self, settings: Settings, scheduler: Scheduler, gateway: Gateway, addresses: Addresses, logs: AppLogs
+    ) -> None:
         self._settings = settings
         self.scheduler = scheduler
         self._gateway = gateway
         self.addresses = addresses
+        self._logs = logs
         self._apps: dict[str, LiveApp] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self.end_code = "stopped"
@@ -90,10 +92,9 @@ class Apps:
         """The app with that key."""
         return self._apps.get(key)
 
-    def open_log(self, name: str) -> AppLog:
-        """The log file of the app `name`. Whoever opens it closes it."""
-        directory = self._settings.data_dir / "logs" / "apps"
-        return AppLog(directory, labels.normalise(name), self._settings.log_bytes)
+    def open_log(self, name: str, *, ephemeral: bool = False) -> AppLog:
+        """The log of the app `name`. Whoever opens it closes it."""
+        return self._logs.open(name, ephemeral=ephemeral)
 
     async def open(
         self, name: str, file: str, *, force: bool = False, running: bool = False, detached: bool = False
@@ -119,7 +120,7 @@ class Apps:
         return self._begin(Session(name, file), "ephemeral")
 
     def _begin(self, session: Session, kind: Kind) -> Session:
-        app = LiveApp(session.id, session.app, kind, self.open_log(session.app), session=session)
+        app = LiveApp(session.id, session.app, kind, self.open_log(session.app, ephemeral=True), session=session)
         self.add(app)
         task = asyncio.get_running_loop().create_task(self._end_with_session(app, session), name=f"app {app.name}")
         self._ending.add(task)

@@ -21,6 +21,8 @@ MAX_EVENTS = 10_000
 
 MAX_OUTPUT = 200_000
 """The same for a program that is run: what its functions print is its result. Some 60 MB."""
+AT_ONCE = 100
+"""Events that are written in one piece, so that a burst of lines is not as many writes."""
 
 
 class Session:
@@ -91,14 +93,18 @@ class Session:
         else:
             self.end("its command is gone")
 
-    async def events(self) -> AsyncIterator[Event]:
-        """The events, with a ping when nothing happens; ends after `end`, or when the consumer goes away."""
-        yield {"type": "session", "id": self.id}
-        while True:
+    async def events(self) -> AsyncIterator[list[Event]]:
+        """The events, as many at a time as have come, with a ping when nothing happens; ends after `end`, or when the consumer
+        goes away."""
+        yield [{"type": "session", "id": self.id}]
+        ended = False
+        while not ended:
             try:
-                event = await asyncio.wait_for(self._queue.get(), PING_SECONDS)
+                found = [await asyncio.wait_for(self._queue.get(), PING_SECONDS)]
             except TimeoutError:
-                event = {"type": "ping"}
-            if event is None:
-                return
-            yield event
+                found = [{"type": "ping"}]
+            while not self._queue.empty() and len(found) < AT_ONCE:
+                found.append(self._queue.get_nowait())
+            ended = None in found
+            if events := [event for event in found if event is not None]:
+                yield events
