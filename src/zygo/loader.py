@@ -161,7 +161,7 @@ def _target_of(app: App, module: ModuleType) -> Target:
     root = path
     for _ in range(up):
         root = os.path.dirname(root)
-    return Target(AppRef(path=path) if len(parts) == 1 else AppRef(module=name), root, path, name)
+    return Target(AppRef(path=path) if up == 1 else AppRef(module=name), root, path, name)
 
 
 def watch_roots(ref: AppRef) -> tuple[WatchRoot, ...]:

@@ -88,6 +88,16 @@ def user_error(error: BaseException, roots: Iterable[str], closure: modules.Clos
     )
 
 
+def shown(error: BaseException) -> str:
+    """What a program raised, as Python prints it, without the frames that called the program and those of ours."""
+    trace = error.__traceback__
+    while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    if trace is not None:
+        error = error.with_traceback(trace)
+    return _format(error, ())
+
+
 def locate(error: Error, roots: Iterable[str]) -> None:
     """Put the user's file and line in front of the message of one of our errors that their code ran into."""
     file, line = _place(error, _trim(error.__traceback__, tuple(roots)), tuple(roots))
