@@ -116,7 +116,9 @@ def load(
         before = frozenset(sys.modules)
         module = _execute(target, closure)
         modules.add_loaded(closure, before)
-        app, variable, chosen = choose(target, closure, module) if choose else (*find_app(target, closure, module), None)
+        app, variable, chosen = (
+            choose(target, closure, module) if choose else (*find_app(target, closure, module), None)
+        )
         try:
             return Loaded(_collect(target, closure, app, variable, default_name), target, module, app, chosen)
         except Error as error:
@@ -151,7 +153,9 @@ def reference(app: App) -> AppRef:
 def _target_of(app: App, module: ModuleType) -> Target:
     file, spec = getattr(module, "__file__", None), module.__spec__
     if not file or not str(file).endswith(".py"):
-        raise InvalidError(f"{app!r} was made where there is no file. Containers import it from one: put it into app.py.")
+        raise InvalidError(
+            f"{app!r} was made where there is no file. Containers import it from one: put it into app.py."
+        )
     path = os.path.abspath(file)
     name = spec.name if spec is not None else app.home
     if name == "__main__":

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import inspect
 import types
 import typing
 from typing import TYPE_CHECKING, Any, Literal, Union
 
-import click
-
 from zygo.errors import InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_PLAIN: dict[Any, Any] = {str: click.STRING, int: click.INT, float: click.FLOAT, Any: click.STRING, object: click.STRING}
-_MOMENTS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"])
+Convert = typing.Callable[[str], Any]
 
 
 def read(raw: Callable[..., Any], shown: str, given: Sequence[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -25,41 +23,24 @@ def read(raw: Callable[..., Any], shown: str, given: Sequence[str]) -> tuple[tup
     Arguments:
         shown: what the command is called in its help and in errors: `zygo run file.py`.
 
-    Raises InvalidError for parameters that cannot be options; click.UsageError for words that do not fit, and click's Exit
-    after `--help`.
+    Raises InvalidError for parameters that cannot be options; SystemExit after `--help` (0) and for words that do not fit (2).
     """
-    found: dict[str, Any] = {}
-    command = click.Command(
-        shown,
-        params=_options(raw),
-        callback=lambda **values: found.update(values),
-        help=inspect.getdoc(raw),
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    with command.make_context(shown, list(given)) as context:
-        command.invoke(context)
-    star = next((p.name for p in inspect.signature(raw).parameters.values() if p.kind is p.VAR_POSITIONAL), None)
-    if star is not None:
-        return tuple(found[star.lower()]), {}
-    names = {name.lower(): name for name in inspect.signature(raw).parameters}
-    return (), {names[key]: _value(value) for key, value in found.items()}
-
-
-def _value(value: Any) -> Any:
-    return value.meant if isinstance(value, _Choice) else value
-
-
-def _options(raw: Callable[..., Any]) -> list[click.Parameter]:
     parameters = list(inspect.signature(raw).parameters.values())
-    hints = _hints(raw)
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+    star = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+    if star is not None:
         if len(parameters) > 1:
             raise InvalidError(
-                f"{raw.__name__}() takes *{next(p.name for p in parameters if p.kind is p.VAR_POSITIONAL)} and other "
-                f"parameters. On a command line it gets either all words (*args alone) or options: keep one kind."
+                f"{raw.__name__}() takes *{star} and other parameters. On a command line it gets either all words "
+                f"(*{star} alone) or options: keep one kind."
             )
-        return [click.Argument([parameters[0].name.lower()], nargs=-1, type=click.UNPROCESSED)]
-    return [_option(raw, parameter, hints.get(parameter.name, parameter.annotation)) for parameter in parameters]
+        return tuple(given[1:] if given[:1] == ["--"] else given), {}
+    parser = argparse.ArgumentParser(
+        shown, description=inspect.getdoc(raw), allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    hints = _hints(raw)
+    for parameter in parameters:
+        _add(parser, raw, parameter, hints.get(parameter.name, parameter.annotation))
+    return (), vars(parser.parse_args(list(given)))
 
 
 def _hints(raw: Callable[..., Any]) -> dict[str, Any]:
@@ -69,24 +50,28 @@ def _hints(raw: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _option(raw: Callable[..., Any], parameter: inspect.Parameter, hint: Any) -> click.Option:
-    name, default = parameter.name, parameter.default
+def _add(parser: argparse.ArgumentParser, raw: Callable[..., Any], parameter: inspect.Parameter, hint: Any) -> None:
+    name = parameter.name
     if parameter.kind is parameter.VAR_KEYWORD:
         raise InvalidError(f"{raw.__name__}() takes **{name}, which has no options. Name its parameters one by one.")
-    required = default is parameter.empty
-    kind = _kind(raw, name, hint, None if required else default)
-    option = name.replace("_", "-").strip("-").lower()
-    settings: dict[str, Any] = {"required": required}
-    if not required:
-        settings |= {"default": default, "show_default": default is not None}
-    if kind is click.BOOL:
-        return click.Option([f"--{option}/--no-{option}", name.lower()], **settings)
-    if isinstance(kind, _Literals) and not required and default is not None:
-        settings["default"] = str(default)
-    return click.Option([f"--{option}", name.lower()], type=kind, **settings)
+    required = parameter.default is parameter.empty
+    default = None if required else parameter.default
+    options: dict[str, Any] = {"dest": name, "required": required, "default": default}
+    flag = f"--{name.replace('_', '-').strip('-').lower()}"
+    kind = _kind(raw, name, hint, default)
+    if not required and default is not None:
+        options["help"] = f"default: {default}".replace("%", "%%")
+    if kind is bool:
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+    elif isinstance(kind, tuple):
+        texts = {str(value): value for value in kind}
+        parser.add_argument(flag, type=_literal(texts), metavar="{" + ",".join(texts) + "}", **options)
+    else:
+        parser.add_argument(flag, type=kind, metavar=_metavar(kind), **options)
 
 
-def _kind(raw: Callable[..., Any], name: str, hint: Any, default: Any) -> click.ParamType:
+def _kind(raw: Callable[..., Any], name: str, hint: Any, default: Any) -> Convert | tuple[Any, ...]:
+    """What makes the value of a word; the values of a Literal."""
     if hint is inspect.Parameter.empty or isinstance(hint, str):
         named = {"str": str, "int": int, "float": float, "bool": bool}.get(str(hint)) if isinstance(hint, str) else None
         hint = named or (type(default) if type(default) in (bool, int, float, str) else str)
@@ -96,14 +81,16 @@ def _kind(raw: Callable[..., Any], name: str, hint: Any, default: Any) -> click.
         if len(inner) == 1:
             return _kind(raw, name, inner[0], default)
     if origin is Literal:
-        return _Literals(typing.get_args(hint))
-    if hint is bool:
-        return click.BOOL
-    if hint in (datetime.datetime, datetime.date):
-        return _Date() if hint is datetime.date else _MOMENTS
-    if hint in _PLAIN:
-        kind: click.ParamType = _PLAIN[hint]
+        return typing.get_args(hint)
+    if hint in (str, int, float, bool):
+        kind: Convert = hint
         return kind
+    if hint in (Any, object):
+        return str
+    if hint is datetime.datetime:
+        return _moment
+    if hint is datetime.date:
+        return _date
     shown = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
     raise InvalidError(
         f"{raw.__name__}() has the parameter {name}: {shown}, which cannot be an option. Options are str, int, float, bool, "
@@ -111,36 +98,28 @@ def _kind(raw: Callable[..., Any], name: str, hint: Any, default: Any) -> click.
     )
 
 
-class _Choice(str):
-    """A chosen word, and the value it stands for."""
-
-    meant: Any
-
-    def __new__(cls, word: str, meant: Any) -> _Choice:
-        made = super().__new__(cls, word)
-        made.meant = meant
-        return made
+def _metavar(kind: Any) -> str:
+    return {str: "TEXT", int: "INTEGER", float: "FLOAT", _moment: "TIME", _date: "DATE"}[kind]
 
 
-class _Literals(click.Choice[str]):
-    """One of a Literal's values, written as their texts."""
-
-    def __init__(self, values: Sequence[Any]) -> None:
-        self._values = {str(value): value for value in values}
-        super().__init__(list(self._values))
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        word = super().convert(str(value), param, ctx)
-        return _Choice(word, self._values[word])
+def _moment(text: str) -> datetime.datetime:
+    try:
+        return datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-11-24 or 2026-11-24T18:00") from None
 
 
-class _Date(click.ParamType):
-    name = "date"
+def _date(text: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-11-24") from None
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, datetime.date):
-            return value
-        try:
-            return datetime.date.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a date such as 2026-11-24.", param, ctx)
+
+def _literal(texts: dict[str, Any]) -> Convert:
+    def convert(text: str) -> Any:
+        if text not in texts:
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(texts)}")
+        return texts[text]
+
+    return convert

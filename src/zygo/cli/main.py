@@ -161,19 +161,10 @@ def run_program(
 
     Examples: zygo run hello.py | zygo run hello.py::train --rows 100 | zygo run -m package.module
     """
-    import click
-
     from zygo.cli import run as running
 
     options = running.Options(ref, module, name, quiet, detach, write_result, timestamps, verbose)
-    try:
-        code = running.run(options, arguments or [])
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except click.exceptions.Exit as end:
-        code = end.exit_code
-    raise typer.Exit(code)
+    raise typer.Exit(running.run(options, arguments or []))
 
 
 if __name__ == "__main__":

@@ -63,14 +63,19 @@ def run(options: Options, words: Sequence[str]) -> int:
         loaded = loader.load(ref, choose=entry.choose, argv=words)
         chosen: entry.Entry = loaded.chosen
         args, kwargs = _arguments(options, chosen, words)
-        running = Run(loaded, screen, Plan(options.name, options.detach, options.verbose), asyncio.wrap_future(connecting, loop=background.loop()))
+        running = Run(
+            loaded,
+            screen,
+            Plan(options.name, options.detach, options.verbose),
+            asyncio.wrap_future(connecting, loop=background.loop()),
+        )
         try:
             with out.working(f"Starting {running.name}..."):
                 background.run(running.start(), "zygo run")
         except (KeyboardInterrupt, CancelledError):
             out.line("Aborted before the app was up.")
             return INTERRUPTED
-        return _Call(options, running, chosen, out).end_with(args, kwargs)
+        return _Call(options, running, chosen, loaded.target.root, out).end_with(args, kwargs)
     except BaseException:
         connecting.cancel()
         raise
@@ -85,8 +90,9 @@ def _arguments(options: Options, chosen: entry.Entry, words: Sequence[str]) -> t
 class _Call:
     """The call while the app is up."""
 
-    def __init__(self, options: Options, running: Run, chosen: entry.Entry, out: Output) -> None:
+    def __init__(self, options: Options, running: Run, chosen: entry.Entry, root: str, out: Output) -> None:
         self._options, self._running, self._entry, self._out = options, running, chosen, out
+        self._root = root
 
     def end_with(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         """Call, end the app; the exit code."""
@@ -117,7 +123,7 @@ class _Call:
             return self._exit_code(end)
         except BaseException as error:
             _flush()
-            sys.stderr.write(failures.shown(error))
+            sys.stderr.write(failures.shown(error, self._root))
             return 1
         finally:
             _flush()

@@ -88,9 +88,7 @@ async def _evaluate(wanted: Deploy) -> Upload:
     return await asyncio.to_thread(collect, evaluated, Digests())
 
 
-async def _send(
-    client: Client, upload: Upload, by: model.Provenance, wanted: Deploy, screen: Screen
-) -> dict[str, Any]:
+async def _send(client: Client, upload: Upload, by: model.Provenance, wanted: Deploy, screen: Screen) -> dict[str, Any]:
     name = upload.app.name
     body = {"app": model.encode(upload.app), "by": model.encode(by), "strategy": wanted.strategy}
 

@@ -50,7 +50,9 @@ def choose(target: Target, closure: Closure, module: ModuleType) -> tuple[App, s
         return value.app, _variable(module, value.app), _entry(target, value)
     for variable, app in vars(module).items():
         if isinstance(app, App) and not rest:
-            name = next((name for name, raw in app.registered_entrypoints.items() if raw is value or name == first), None)
+            name = next(
+                (name for name, raw in app.registered_entrypoints.items() if raw is value or name == first), None
+            )
             if name is not None and (value is None or app.registered_entrypoints[name] is value or name == first):
                 return app, variable, Entry(name, app.registered_entrypoints[name])
             if first in app.registered_functions:

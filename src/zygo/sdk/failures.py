@@ -88,14 +88,12 @@ def user_error(error: BaseException, roots: Iterable[str], closure: modules.Clos
     )
 
 
-def shown(error: BaseException) -> str:
-    """What a program raised, as Python prints it, without the frames that called the program and those of ours."""
-    trace = error.__traceback__
-    while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
+def shown(error: BaseException, root: str) -> str:
+    """What a program below the directory `root` raised, as Python prints it, without what called it and frames of ours."""
+    trace = _trim(error.__traceback__, (root,))
     if trace is not None:
         error = error.with_traceback(trace)
-    return _format(error, ())
+    return _format(error, (root,))
 
 
 def locate(error: Error, roots: Iterable[str]) -> None:

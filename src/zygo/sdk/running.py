@@ -61,7 +61,9 @@ class AppRun:
         app = self._app
         refuse_elsewhere("app.run()")
         if app.starting or app.running_as is not None:
-            raise InvalidError(f"{app!r} is running already. Call its functions; there is no need for a second app.run().")
+            raise InvalidError(
+                f"{app!r} is running already. Call its functions; there is no need for a second app.run()."
+            )
         from zygo.program import running
 
         self._run = running.of_program(app, running.Plan(self._name, self._detach))
@@ -173,4 +175,3 @@ def _blocking(work: Coroutine[Any, Any, Any]) -> None:
     except BaseException:
         future.cancel()
         raise
-
