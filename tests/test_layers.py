@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": BASE
     | {"sdk.labels", "sdk.delegation", "server", "store", "runtime", "builder", "engine", "scheduler", "gateway"},
     "program": BASE | {"program", "sdk", "alias", "loader"},
+    "startup": {"sdk.context", "alias"},
     "cli": BASE | {"cli", "program", "sdk", "alias", "loader"},
     "testing": BASE
     | {"testing", "cli", "program", "sdk", "alias", "loader", "server", "store", "runtime", "builder", "engine"}

@@ -15,6 +15,10 @@ def main() -> None:
         from zygo.program import headstart
 
         headstart.begin()
+    if arguments[:1] == ["python"]:
+        from zygo.cli import python
+
+        sys.exit(python.run(arguments[1:]))
     from zygo.cli import main as tree
 
     tree.main()

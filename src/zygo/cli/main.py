@@ -167,5 +167,21 @@ def run_program(
     raise typer.Exit(running.run(options, arguments or []))
 
 
+@app.command(
+    "python",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []},
+)
+def run_python(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="FILE [ARGS]... | -m MODULE | -c CODE")] = None,
+) -> None:
+    """Run a program with Python as it is, with `import modal` giving zygo.
+
+    Examples: zygo python program.py --rows 3 | zygo python -m package.module
+    """
+    from zygo.cli import python
+
+    raise typer.Exit(python.run(arguments or []))
+
+
 if __name__ == "__main__":
     main()

@@ -31,9 +31,9 @@ class AppRun:
         self._begin()
         try:
             background.run(self._run.start(), "app.run()")
-        except BaseException:
+        except BaseException as error:
             self._app.starting = False
-            raise
+            raise _told(error) from error.__cause__
         return self._app
 
     def __exit__(
@@ -46,9 +46,9 @@ class AppRun:
         self._begin()
         try:
             await asyncio.wrap_future(_submit(self._run.start()))
-        except BaseException:
+        except BaseException as error:
             self._app.starting = False
-            raise
+            raise _told(error) from error.__cause__
         return self._app
 
     async def __aexit__(
@@ -129,7 +129,10 @@ class DeployMethod:
         Returns the App, whose functions are the deployed ones then. Raises InvalidError in a container and while the
         module is imported for its app, and otherwise what makes the deploy fail, after nothing was changed.
         """
-        background.run(self._deploy(name, tag, strategy), "app.deploy()")
+        try:
+            background.run(self._deploy(name, tag, strategy), "app.deploy()")
+        except BaseException as error:
+            raise _told(error) from error.__cause__
         return self._app
 
     async def aio(
@@ -142,7 +145,10 @@ class DeployMethod:
         strategy: str = "rolling",
     ) -> App:
         """The same for async code."""
-        await asyncio.wrap_future(_submit(self._deploy(name, tag, strategy)))
+        try:
+            await asyncio.wrap_future(_submit(self._deploy(name, tag, strategy)))
+        except BaseException as error:
+            raise _told(error) from error.__cause__
         return self._app
 
     def _deploy(self, name: str | None, tag: str, strategy: str) -> Coroutine[Any, Any, None]:
@@ -162,6 +168,14 @@ def refuse_elsewhere(what: str) -> None:
             f"{what} is reached {where}, where it would start the app again. "
             'Put it under `if __name__ == "__main__":`, or into a function that is only called there.'
         )
+
+
+def _told(error: BaseException) -> BaseException:
+    """`error` without the steps in here; what a container or an evaluation says of the user's code is part of its text."""
+    details = str(getattr(error, "traceback", "") or "").rstrip()
+    if details and details not in str(error):
+        error.args = (f"{error}\n\n{details}", *error.args[1:])
+    return error.with_traceback(None)
 
 
 def _submit(work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
