@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zygo import loader
 from zygo.program import deploying, progress
+from zygo.sdk.parameters import check_name
 
 if TYPE_CHECKING:
     from zygo.cli.output import Output
@@ -33,9 +35,11 @@ def run(options: Options, output: Output) -> dict[str, Any]:
 
 async def deploy(options: Options, output: Output) -> dict[str, Any]:
     """See `run`."""
+    if options.name is not None:
+        check_name("App", options.name)
     wanted = deploying.Deploy(
         loader.parse_ref(options.ref, as_module=options.module),
-        f"zygo deploy {'-m ' if options.module else ''}{options.ref} --name {{name}}",
+        f"zygo deploy {'-m ' if options.module else ''}{shlex.quote(options.ref)} --name {{name}}",
         options.name,
         options.tag,
         options.strategy,

@@ -87,9 +87,7 @@ class Publisher:
             client,
             upload,
             self._known,
-            lambda: client.publish(self._session, app),
-            self._output,
-            verbose=self._verbose,
+            lambda: progress.follow_all(self._output, client.publish(self._session, app), verbose=self._verbose),
         )
 
     def _settle(self, event: dict[str, Any], seen: float, *, update: bool) -> bool:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import getpass
 import os
+import shlex
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zygo import errors, model
-from zygo.program import sending
+from zygo.program import progress, sending
 from zygo.program.connecting import connect
 from zygo.program.reload import WarmLoader
 from zygo.program.sources import Digests, collect
 from zygo.version import version
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from zygo.program.screen import Screen
     from zygo.program.sources import Upload
     from zygo.sdk.client import Client
@@ -32,7 +30,7 @@ GIT_SECONDS = 5.0
 @dataclass(frozen=True)
 class Deploy:
     """What is asked for. `tag` is a word for the history, `strategy` "rolling" or "recreate"; `naming` says how to give an
-    app without a name one."""
+    app without a name one, with its place as {name}, in the `shell` or in Python."""
 
     ref: AppRef
     naming: str
@@ -40,6 +38,7 @@ class Deploy:
     tag: str = ""
     strategy: str = "rolling"
     verbose: bool = False
+    shell: bool = True
 
 
 async def deploy(wanted: Deploy, screen: Screen) -> tuple[Upload, dict[str, Any]]:
@@ -70,7 +69,8 @@ async def deploy(wanted: Deploy, screen: Screen) -> tuple[Upload, dict[str, Any]
 
 def failed(event: dict[str, Any]) -> errors.Error:
     """The error of a deploy that failed."""
-    return sending.failure(event, "Nothing was changed: what was deployed before goes on.")
+    active = event.get("version")
+    return sending.failure(event, f"Nothing was changed: v{active} goes on." if active else "Nothing was deployed.")
 
 
 async def _evaluate(wanted: Deploy) -> Upload:
@@ -83,26 +83,19 @@ async def _evaluate(wanted: Deploy) -> Upload:
         name = evaluated.app.name
         raise errors.InvalidError(
             f"The app in {wanted.ref.path or wanted.ref.module} has no name, and a deployed app needs one. Write "
-            f"zygo.App({name!r}), or give it one here:\n\n    {wanted.naming.format(name=name)}"
+            f"zygo.App({name!r}), or give it one here:\n\n    {wanted.naming.format(name=shlex.quote(name) if wanted.shell else repr(name))}"
         )
     return await asyncio.to_thread(collect, evaluated, Digests())
 
 
 async def _send(client: Client, upload: Upload, by: model.Provenance, wanted: Deploy, screen: Screen) -> dict[str, Any]:
-    name = upload.app.name
     body = {"app": model.encode(upload.app), "by": model.encode(by), "strategy": wanted.strategy}
-
-    @contextlib.asynccontextmanager
-    async def ask() -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        async with client.change(name, "deployments", body) as events:
-            try:
-                yield events
-            except errors.ConnectionError as error:
-                raise errors.ConnectionError(
-                    f"{error} in the middle of the deploy. `zygo app history {name}` shows whether it was made."
-                ) from None
-
-    return await sending.publish(client, upload, set(), ask, screen, verbose=wanted.verbose)
+    return await sending.publish(
+        client,
+        upload,
+        set(),
+        lambda: progress.change(screen, client, upload.app.name, "deployments", body, verbose=wanted.verbose),
+    )
 
 
 def provenance(ref: AppRef | None, tag: str = "") -> model.Provenance:

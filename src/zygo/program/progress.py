@@ -9,8 +9,10 @@ from zygo import errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from zygo.program.screen import Screen
+    from zygo.sdk.client import Client
 
 LAST = ("published", "unchanged", "failed", "missing")
 """The kinds of event with which a revision's stream ends."""
@@ -29,6 +31,27 @@ async def follow(output: Screen, events: AsyncIterator[dict[str, Any]], *, verbo
         elif kind == "step" and (verbose or not event.get("quiet")):
             output.hint(f"  {event.get('text', '')}")
     raise errors.ConnectionError("The server went away")
+
+
+async def follow_all(
+    output: Screen, opened: AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]], *, verbose: bool
+) -> dict[str, Any]:
+    """Open a revision's stream and `follow` it."""
+    async with opened as events:
+        return await follow(output, events, verbose=verbose)
+
+
+async def change(
+    output: Screen, client: Client, name: str, what: str, body: dict[str, Any], *, verbose: bool = False
+) -> dict[str, Any]:
+    """Ask for a change of the deployed app `name` (Client.change) and `follow` it."""
+    try:
+        async with client.change(name, what, body) as events:
+            return await follow(output, events, verbose=verbose)
+    except errors.ConnectionError as error:
+        raise errors.ConnectionError(
+            f"The server went away meanwhile. `zygo app history {name}` shows whether the change was made."
+        ) from error
 
 
 def where(event: dict[str, Any]) -> str:

@@ -126,9 +126,7 @@ class Run:
             client,
             upload,
             set(),
-            lambda: client.publish(session.id, encoded),
-            self._screen,
-            verbose=self._plan.verbose,
+            lambda: progress.follow_all(self._screen, client.publish(session.id, encoded), verbose=self._plan.verbose),
         )
         if result["type"] != "published":
             raise sending.failure(result)
@@ -202,8 +200,9 @@ async def deploy(app: App, name: str | None, tag: str, strategy: str) -> None:
     Raises what makes it fail, after nothing was changed.
     """
     screen = for_program()
-    call = f"{loader.describe(app).evaluated.app.app_variable}.deploy(name={{name!r}})"
-    upload, result = await deploying.deploy(deploying.Deploy(loader.reference(app), call, name, tag, strategy), screen)
+    call = f"{loader.describe(app).evaluated.app.app_variable}.deploy(name={{name}})"
+    wanted = deploying.Deploy(loader.reference(app), call, name, tag, strategy, shell=False)
+    upload, result = await deploying.deploy(wanted, screen)
     if result["type"] == "failed":
         raise deploying.failed(result)
     functions = result.get("functions", [])

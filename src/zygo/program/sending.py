@@ -9,10 +9,8 @@ from zygo.program import progress
 from zygo.program.sources import put, send
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Awaitable, Callable
 
-    from zygo.program.screen import Screen
     from zygo.program.sources import Upload
     from zygo.sdk.client import Client
 
@@ -24,20 +22,17 @@ async def publish(
     client: Client,
     upload: Upload,
     known: set[str],
-    ask: Callable[[], AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]],
-    screen: Screen,
-    *,
-    verbose: bool = False,
+    ask: Callable[[], Awaitable[dict[str, Any]]],
 ) -> dict[str, Any]:
-    """Send what the server lacks of `upload`, then the request `ask`; the last event: `published`, `unchanged`, `failed`.
+    """Send what the server lacks of `upload`, then do `ask`, which gives the last event of the request; that event:
+    `published`, `unchanged` or `failed`.
 
     `known` is what the server has for sure, and grows. Raises LoadError when a file has changed since it was listed,
     ConnectionError when the server is gone.
     """
     await send(client, upload, known)
     for _ in range(UPLOAD_ROUNDS):
-        async with ask() as events:
-            last = await progress.follow(screen, events, verbose=verbose)
+        last = await ask()
         if last.get("type") != "missing":
             return last
         await put(client, upload, [str(item) for item in last.get("sha256", [])])

@@ -6,7 +6,6 @@ The work is `zygo.program`'s, which the developer's machine has and containers d
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 from typing import TYPE_CHECKING, Any
 
 from zygo.errors import InvalidError
@@ -14,6 +13,7 @@ from zygo.sdk import background, context
 from zygo.sdk.unsupported import refusal
 
 if TYPE_CHECKING:
+    import concurrent.futures
     from collections.abc import Coroutine
     from types import TracebackType
 

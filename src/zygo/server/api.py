@@ -14,6 +14,7 @@ from starlette.routing import Route
 from zygo.errors import Error, InvalidError, to_json
 from zygo.model import AppSpec, Provenance, decode
 from zygo.server import log_api
+from zygo.server.faults import explained
 from zygo.server.logs import tail
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ async def _error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, Error):
         return JSONResponse({"error": to_json(error)}, status_code=error.http_status)
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    if isinstance(error, OSError):
+        found = explained(error)
+        return JSONResponse({"error": to_json(found)}, status_code=found.http_status)
     body = {"kind": "InternalFailure", "message": f"{type(error).__name__}: {error}; see `zygo server logs`"}
     return JSONResponse({"error": body}, status_code=500)
 

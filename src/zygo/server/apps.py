@@ -16,6 +16,8 @@ from zygo.server.live import Generation, LiveApp, LiveFunction
 from zygo.server.sessions import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from zygo.gateway.container import Backend
     from zygo.gateway.proxy import Gateway
     from zygo.model import FunctionSpec
@@ -57,6 +59,7 @@ class Apps:
         self._logs = logs
         self._apps: dict[str, LiveApp] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._claims: list[tuple[LiveApp, Generation]] = []
         self.end_code = "stopped"
         self._calls_api: dict[str, Endpoint] = {}
 
@@ -212,16 +215,25 @@ class Apps:
         admission.on_change.append(self.scheduler.poke)
         return LiveFunction(function_id(app.key, app.kind, app.name, spec.name), spec.name, label, hostname, admission)
 
-    def check_free(self, app: LiveApp, generation: Generation) -> None:
-        """Raises ConflictError when another app has got one of its hostnames meanwhile."""
+    @contextlib.contextmanager
+    def claim(self, app: LiveApp, generation: Generation) -> Iterator[None]:
+        """Between the last look and `publish` a revision is recorded, which takes time: no other app may get one of the
+        hostnames of `generation` meanwhile. Raises ConflictError when one has got it before."""
         for function in generation.functions.values():
             self._check_free(app, function.name, function.hostname)
+        claim = (app, generation)
+        self._claims.append(claim)
+        try:
+            yield
+        finally:
+            self._claims.remove(claim)
 
     def _check_free(self, app: LiveApp, name: str, hostname: str) -> None:
         if app.kind == "preview" or not hostname:
             return  # where it and an app meet, the app is routed
-        for other in self._apps.values():
-            for function in other.functions.values():
+        owners = [(other, other.functions) for other in self._apps.values()]
+        for other, functions in [*owners, *((claimer, made.functions) for claimer, made in self._claims)]:
+            for function in functions.values():
                 if function.hostname == hostname and other is not app and other.kind != "preview":
                     raise ConflictError(
                         f"The hostname {hostname} of {app.name}.{name} belongs to {other.name}.{function.name} already. "
@@ -234,6 +246,8 @@ class Apps:
         for function in functions:
             function.spec = generation.specs[function.name]
             function.endpoint = self._endpoint(app, function)
+            if app.kind != "run":  # it has its names once
+                self.addresses.keep(function)
         gone = [f for f in app.functions.values() if f not in functions]
         app.functions = {f.name: f for f in functions}
         self.update_routes()

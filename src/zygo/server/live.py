@@ -90,6 +90,7 @@ class LiveApp:
         self.kind = kind
         self.session = session
         self.version = version
+        self.digest = ""
         self.functions: dict[str, LiveFunction] = {}
         self.generations: list[Generation] = []
         self.lock = asyncio.Lock()
