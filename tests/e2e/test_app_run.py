@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from programs import finished, line_with, started
+from e2e.programs import finished, line_with, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable

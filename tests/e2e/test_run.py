@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from programs import finished, line_with, started
+
+from e2e.programs import finished, line_with, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -81,9 +81,10 @@ async def _evaluate(wanted: Deploy) -> Upload:
         await warm.close()
     if not evaluated.named and not wanted.name:
         name = evaluated.app.name
+        call = wanted.naming.format(name=shlex.quote(name) if wanted.shell else repr(name))
         raise errors.InvalidError(
             f"The app in {wanted.ref.path or wanted.ref.module} has no name, and a deployed app needs one. Write "
-            f"zygo.App({name!r}), or give it one here:\n\n    {wanted.naming.format(name=shlex.quote(name) if wanted.shell else repr(name))}"
+            f"zygo.App({name!r}), or give it one here:\n\n    {call}"
         )
     return await asyncio.to_thread(collect, evaluated, Digests())
 
