@@ -15,7 +15,7 @@ import pytest
 import zygo
 
 PACKAGE = Path(zygo.__file__).parent
-BASE = {"errors", "settings", "model", "wire", "version"}
+BASE = {"errors", "settings", "paths", "model", "wire", "version"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     **{name: BASE for name in BASE},
@@ -31,11 +31,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": BASE | {"engine", "runtime"},
     "scheduler": BASE | {"scheduler", "store", "engine.base"},
     "gateway": BASE | {"gateway", "store", "scheduler"},
-    # Labels are pure and are the same for the one who asks for a hostname and the one who serves it.
-    "server": BASE | {"sdk.labels", "server", "store", "runtime", "builder", "engine", "scheduler", "gateway"},
-    "cli": BASE | {"cli", "sdk", "alias", "loader"},
+    # Labels are pure and are the same for the one who asks for a hostname and the one who serves it. The doctor tries a
+    # server's start as a command would start one.
+    "server": BASE
+    | {"sdk.labels", "sdk.delegation", "server", "store", "runtime", "builder", "engine", "scheduler", "gateway"},
+    "program": BASE | {"program", "sdk", "alias", "loader"},
+    "startup": {"sdk.context", "alias"},
+    "cli": BASE | {"cli", "program", "sdk", "alias", "loader"},
     "testing": BASE
-    | {"testing", "cli", "sdk", "alias", "loader", "server", "store", "runtime", "builder", "engine"}
+    | {"testing", "cli", "program", "sdk", "alias", "loader", "server", "store", "runtime", "builder", "engine"}
     | {"scheduler", "gateway"},
 }
 """Part of zygo -> the parts that it may import; `engine.base` allows that module alone."""
@@ -43,6 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 EXCEPTIONS = {
     # The command `zygo server start` runs the server in its own process.
     ("cli", "server.main"),
+    # `app.run()` and `app.deploy()` do what the commands do: the developer's machine has it all, containers refuse first.
+    ("sdk", "program.running"),
 }
 
 GUEST_SIDE = {"__init__", "errors", "model", "wire", "version", "sdk", "alias", "loader", "guest"}

@@ -63,6 +63,8 @@ class ScalePolicy:
     scaledown_window: float = 60.0
     max_inputs: int = 1
     target_inputs: int = 1
+    single_use: bool = False
+    """A container takes one input and is replaced."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,29 @@ class Resources:
     memory_request: int | None = None
     memory_limit: int | None = None
     gpu: str | None = None
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often an input that failed is tried again, and after which delays in seconds. See `retry_delay`."""
+
+    max_retries: int
+    backoff_coefficient: float = 1.0
+    initial_delay: float = 1.0
+    max_delay: float = 60.0
+
+
+def retry_delay(policy: RetryPolicy | None, failures: int) -> float | None:
+    """Seconds until the next attempt of an input that failed `failures` times so far; None when there is none.
+
+    The one rule, for whoever repeats: the n-th repetition comes initial_delay * backoff_coefficient ** (n - 1) seconds after
+    the failure, max_delay at most.
+    """
+    if policy is None or failures > policy.max_retries:
+        return None
+    # Above 64 doublings the power overflows long after max_delay has won.
+    delay = policy.initial_delay * policy.backoff_coefficient ** min(failures - 1, 64)
+    return min(delay, policy.max_delay)
 
 
 @dataclass(frozen=True)
@@ -93,6 +118,8 @@ class FunctionSpec:
     block_network: bool = False
     is_async: bool = False
     line: int = 0
+    is_generator: bool = False
+    retries: RetryPolicy | None = None
 
 
 @dataclass(frozen=True)

@@ -6,29 +6,13 @@ settings.md` is checked against this file by a test. Host side only.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-
-def _default_data_dir() -> Path:
-    # As root the sandboxes run under unprivileged uids, which must be able to traverse it: not root's home.
-    if os.geteuid() == 0:
-        return Path("/var/lib/zygo")
-    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(base) / "zygo"
-
-
-def _default_runtime_dir() -> Path:
-    if os.geteuid() == 0:
-        return Path("/run/zygo")
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    if base and os.access(base, os.W_OK):
-        return Path(base) / "zygo"
-    return Path(f"/tmp/zygo-{os.geteuid()}")
+from zygo.paths import CALLS_SOCKET, control_socket, default_data_dir, default_runtime_dir
 
 
 class Settings(BaseSettings):
@@ -37,11 +21,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ZYGO_", extra="ignore")
 
     data_dir: Path = Field(
-        default_factory=_default_data_dir,
+        default_factory=default_data_dir,
         description="Images, sources, logs and what is remembered. One server at a time uses it.",
     )
     runtime_dir: Path = Field(
-        default_factory=_default_runtime_dir,
+        default_factory=default_runtime_dir,
         description="Sockets and the server's lock. Keep it short: a unix socket's path has at most 107 bytes.",
     )
     database_url: str = Field(
@@ -95,4 +79,14 @@ class Settings(BaseSettings):
     @property
     def control_socket(self) -> Path:
         """The control API's unix socket."""
-        return self.runtime_dir / "control.sock"
+        return control_socket(self.runtime_dir)
+
+    @property
+    def calls_socket(self) -> Path:
+        """The socket for calls of functions, for programs of this user."""
+        return self.runtime_dir / CALLS_SOCKET
+
+    @property
+    def door(self) -> Path:
+        """The directory whose socket containers call functions through. Only its owner can traverse the one above it."""
+        return self.runtime_dir / "doors" / "calls"

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import tempfile
+import uuid
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +26,14 @@ from zygo.engine.images import guest_package
 from zygo.engine.local import LocalEngine
 from zygo.errors import ContainerError
 from zygo.model import FunctionSpec, ImageSpec, WebSpec
+from zygo.runtime.cgroup2 import Cgroups2, find_hierarchy
 from zygo.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from zygo.engine.base import Container, Engine
+    from zygo.runtime.limits import Cgroups
 
 SECONDS = 60.0
 
@@ -100,7 +103,7 @@ def spec(name: str) -> FunctionSpec:
 
 
 @asynccontextmanager
-async def world(data: Path, sandbox: str, text: str = MODULE) -> AsyncIterator[World]:
+async def world(data: Path, sandbox: str, text: str = MODULE, groups: Cgroups | None = None) -> AsyncIterator[World]:
     settings = Settings(data_dir=data / "data", runtime_dir=data / "run")
     guest = guest_package(settings.data_dir, "contract")
     machine = await machines.inspect(
@@ -137,6 +140,8 @@ async def world(data: Path, sandbox: str, text: str = MODULE) -> AsyncIterator[W
         functions=tuple(spec(name) for name in ("echo", "broken", "stubborn")),
         env={"COLOUR": "green"},
     )
+    if groups is not None:
+        machine.cgroups = groups
     engine = LocalEngine(machine, settings.runtime_dir / "c", grace=5.0)
     try:
         yield World(engine, plan)
@@ -147,10 +152,16 @@ async def world(data: Path, sandbox: str, text: str = MODULE) -> AsyncIterator[W
         assert list((settings.runtime_dir / "c").iterdir()) == []
 
 
-def run(data: Path, sandbox: str, test: Callable[[World], Awaitable[None]], text: str = MODULE) -> None:
+def run(
+    data: Path,
+    sandbox: str,
+    test: Callable[[World], Awaitable[None]],
+    text: str = MODULE,
+    groups: Cgroups | None = None,
+) -> None:
     async def body() -> None:
         before = open_files()
-        async with asyncio.timeout(SECONDS), world(data, sandbox, text) as found:
+        async with asyncio.timeout(SECONDS), world(data, sandbox, text, groups) as found:
             await test(found)
         deadline = asyncio.get_running_loop().time() + 5.0
         loop = asyncio.get_running_loop()
@@ -315,3 +326,31 @@ def test_a_socket_path_is_short_enough_for_the_kernel(data: Path) -> None:
     with socket.socket(socket.AF_UNIX) as sock, pytest.raises(OSError, match="too long"):
         sock.bind("/tmp/" + "x" * 108)
     assert sys.platform == "linux"
+
+
+def test_version_two_groups_hold_zygotes_and_containers_and_are_gone_after_them(data: Path) -> None:
+    """The structure, on the kernel's hierarchy; the controllers may all be bound to version 1 here."""
+    hierarchy = find_hierarchy()
+    root = (hierarchy.mount if hierarchy else data) / f"zygo-test-{uuid.uuid4().hex[:8]}"
+    try:
+        if hierarchy is None:
+            pytest.skip("version 2 control groups are not mounted here")
+        root.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+
+    async def test(world: World) -> None:
+        revision = await world.engine.prepare(world.plan, world.log)
+        container = await revision.start("echo")
+        await container.ready
+        assert await ask(container)
+        members = {path.name: (path / "cgroup.procs").read_text().split() for path in root.iterdir() if path.is_dir()}
+        assert {name for name in members if not name.startswith("c-")} == {"image-1", world.plan.id}
+        assert members[container.id]
+        assert all(members.values())
+        assert sum(map(len, members.values())) == len({pid for pids in members.values() for pid in pids})
+        await container.stop(1.0)
+        assert not (root / container.id).exists()
+
+    run(data, "auto", test, groups=Cgroups2([root], []))
+    assert not root.exists()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
+import json
 import select
 import time
 from dataclasses import dataclass
@@ -154,11 +156,14 @@ def function_status(place: Place, name: str, app: str = "") -> dict[str, int]:
 
 
 def app_log(place: Place, app: str) -> str:
-    """What the server kept of an app's output."""
-    try:
-        return (place.data / "logs" / "apps" / f"{app}.log").read_text("utf-8", "replace")
-    except OSError:
-        return ""
+    """What the server kept of a served app's output: function, stream and text of each line."""
+    folder = place.data / "logs" / "apps" / f"{app}@dev"
+    found = ""
+    for name in ("log.2.jsonl", "log.1.jsonl", "log.jsonl"):
+        with contextlib.suppress(FileNotFoundError):  # also between two names, while it is rotated
+            found += (folder / name).read_text("utf-8", "replace")
+    lines = [json.loads(line) for line in found.split("\n") if line.endswith("}")]
+    return "".join(f"{line['function']} {line['stream']} {line['text']}\n" for line in lines)
 
 
 def host_pids(place: Place, container: str) -> list[int]:

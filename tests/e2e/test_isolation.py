@@ -180,8 +180,8 @@ def test_the_server_bears_what_a_container_sends_it(serve: Serve, name: str) -> 
 def test_a_fork_bomb_is_bounded_and_gone_with_its_container(serve: Serve, own: Place) -> None:
     status = own.status()
     assert status is not None
-    if status["limits"] != "cgroups":
-        pytest.skip("nothing counts processes here, as the server warns")
+    if not status["limits"].startswith("cgroups"):
+        pytest.skip("without control groups and without a sandbox nothing counts processes")
     before = serve.get("other", params={"token": "x"}).json()["id"]
     assert 10 < int(attempt(serve, "fork_bomb")) < 4096
     assert serve.get("other", params={"token": "x"}).json()["id"] == before

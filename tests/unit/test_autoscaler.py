@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zygo.model import ScalePolicy
-from zygo.scheduler.autoscaler import Member, ScaleDecision, decide
+from zygo.scheduler.autoscaler import Member, ScaleDecision, decide, during_switch
 
 NOW = 1000.0
 
@@ -131,3 +131,18 @@ def test_whatever_the_numbers(
     if waiting + in_flight and policy.max_containers is None:
         assert left * policy.target_inputs >= waiting + in_flight
     assert decision.check_at is None or decision.check_at > NOW
+
+
+@given(_policies, st.integers(0, 20))
+def test_during_a_switch_there_is_one_container_more_at_most_and_always_one_of_the_new_revision(
+    policy: ScalePolicy, leaving: int
+) -> None:
+    shrunk = during_switch(policy, leaving)
+    if policy.max_containers is None or not leaving:
+        assert shrunk == policy
+        return
+    assert shrunk.max_containers is not None
+    assert shrunk.max_containers >= 1
+    assert shrunk.max_containers + leaving <= max(policy.max_containers + 1, leaving + 1)
+    assert shrunk.max_containers <= policy.max_containers
+    assert shrunk.min_containers <= shrunk.max_containers

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from fake_engine import SECONDS, FakeRevision, FakeTraffic, ManualClock, settle, spec
 from zygo.errors import ContainerError
 from zygo.scheduler.pool import BOOT_FAILURES, RETRY_AFTER, Pool
@@ -201,3 +203,37 @@ def test_close_ends_containers_in_every_state() -> None:
         assert world.pool.empty
 
     run(test)
+
+
+def test_a_proof_is_a_container_that_became_ready() -> None:
+    async def test(world: World) -> None:
+        await world.pool.prove()
+        assert (world.pool.ready, world.traffic.added) == (1, ["c-1"])
+
+    run(test)
+
+
+def test_a_proof_that_fails_raises_with_the_traceback_and_is_not_said_twice() -> None:
+    async def test(world: World) -> None:
+        proof = asyncio.ensure_future(world.pool.prove())
+        while not world.revision.made:
+            await settle()
+        world.revision.made[-1].die(1, "Traceback: boom")
+        with pytest.raises(ContainerError) as caught:
+            await proof
+        assert "boom" in caught.value.traceback
+        assert (world.text, world.pool.failure) == ("", None)
+
+    run(test, boot="never")
+
+
+def test_a_proof_ends_with_its_pool() -> None:
+    async def test(world: World) -> None:
+        proof = asyncio.ensure_future(world.pool.prove())
+        while not world.revision.made:
+            await settle()
+        await world.pool.close(0.0)
+        with pytest.raises(ContainerError, match="was stopped while it started"):
+            await proof
+
+    run(test, boot="never")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zygo import errors
+from zygo.cli import logs
 from zygo.cli import output as printing
-from zygo.cli.place import place
+from zygo.program.place import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from zygo.sdk.client import Client
 
 app = typer.Typer(help="Look at deployed apps and change them.", no_args_is_help=True)
+
+app.command("logs")(logs.logs)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(metavar="APP", help="Name of a deployed app.")]
@@ -120,11 +123,12 @@ async def _history(client: Client, out: Output, name: str, as_json: bool) -> Non
 
 async def _change(client: Client, out: Output, name: str, what: str, body: dict[str, Any], as_json: bool) -> None:
     from zygo import model
-    from zygo.cli import deploy, progress
+    from zygo.cli import deploy
+    from zygo.program import deploying, progress
 
     began = time.monotonic()
     if what == "rollback":
-        body = {**body, "by": model.encode(deploy.provenance(None))}
+        body = {**body, "by": model.encode(deploying.provenance(None))}
     with out.working(f"Changing {name}..."):
         result = await progress.change(out, client, name, what, body)
     if as_json and result["type"] != "failed":
@@ -174,7 +178,7 @@ def _counted(containers: int) -> str:
 
 
 def _urls(app: dict[str, Any]) -> str:
-    return " ".join(function["url"] for function in app["functions"])
+    return " ".join(function["url"] for function in app["functions"] if function["url"])
 
 
 def ago(moment: float) -> str:

@@ -135,7 +135,8 @@ class Output:
             parts.append(f"fork {milliseconds(event.get('fork_ms'))}")
         parts.append(f"first {milliseconds(event.get('first_ms'))}")
         start = event.get("start") or "-"
-        what = clean(f"{event.get('method', '?')} {event.get('path', '?')}", colours=False)
+        call = event.get("method") == "CALL"  # of a function without a URL, which is named at the end
+        what = "CALL" if call else clean(f"{event.get('method', '?')} {event.get('path', '?')}", colours=False)
         tail = f"  {event['error']}" if event.get("error") else ""
         text = f"{what}  {status or '---'}  {start} {total} ms  ({', '.join(parts)})  {event.get('function', '')}"
         self._stamped(text + clean(tail, colours=False), _status_style(status, cold), event)

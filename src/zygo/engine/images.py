@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from zygo.engine.base import RevisionPlan
 from zygo.errors import ContainerError, Error
+from zygo.runtime.limits import Group, Limits, remove_group
 from zygo.runtime.sandbox import SandboxPlan, bubblewrap_command, root_launcher
 from zygo.runtime.zygote import ImageZygote, OnLine
 
@@ -27,6 +29,8 @@ log = logging.getLogger("zygo.engine")
 ALWAYS = (
     "zygo.guest.serve",
     "zygo.guest.revision",
+    "cloudpickle",
+    "zygo.sdk.mapping",
     "fastapi",
     "fastapi.middleware.cors",
     "fastapi.responses",
@@ -36,6 +40,9 @@ ALWAYS = (
     "pydantic.v1",
 )
 """What every web function needs, imported ahead in every image."""
+
+GROUP_PREFIX = "image-"
+"""How the control groups of image zygotes are called."""
 
 WARM_AT_START = 2
 """Image zygotes that a server starts before anybody asks, those used last first: 30 MB and half a second of a core each."""
@@ -53,6 +60,7 @@ class ImageHost:
         self.environ: frozenset[str] = frozenset()
         self.zygote = ImageZygote(lambda: on_end(self))
         self.expiry: asyncio.TimerHandle | None = None
+        self.group: Group | None = None
         self._seen_file = seen_file
         self._loaded: set[str] = set()
 
@@ -75,6 +83,13 @@ class ImageHost:
         if not set(modules) <= seen:
             _write_seen(self._seen_file, seen | set(modules))
 
+    async def close(self) -> None:
+        """Kill it and all that it forked, reap it, and remove its cgroup. May be called twice."""
+        await self.zygote.close()
+        if self.group is not None:
+            group, self.group = self.group, None
+            await remove_group(group)
+
     @property
     def _bad_file(self) -> Path:
         return self._seen_file.with_suffix(".unsafe")
@@ -88,6 +103,7 @@ class ImageHosts:
         self._hosts: dict[tuple[str, ...], ImageHost] = {}
         self._environ: dict[str, frozenset[str]] = {}
         self._lock = asyncio.Lock()
+        self._numbers = itertools.count(1)
         self._closing: set[asyncio.Task[None]] = set()
         self._warming: asyncio.Task[None] | None = None
 
@@ -132,7 +148,7 @@ class ImageHosts:
         for host in list(self._hosts.values()):
             if host.expiry is not None:
                 host.expiry.cancel()
-            await host.zygote.close()
+            await host.close()
         self._hosts.clear()
         if self._closing:
             await asyncio.wait(self._closing)
@@ -150,9 +166,12 @@ class ImageHosts:
         for _ in range(4):
             host = ImageHost(key, self.machine.state / f"{plan.image}.modules", self._forget)
             own = dict(pair.split("=", 1) for pair in key[2:])
-            command, arguments, environment = self._command(plan, own)
-            await host.zygote.start(command, arguments, environment, on_line)
-            crashed_on = await host.preload(plan.preload)
+            try:
+                await self._start(host, plan, own, on_line)
+                crashed_on = await host.preload(plan.preload)
+            except BaseException:
+                await host.close()
+                raise
             if crashed_on is None:
                 if not own:
                     _remember(self.machine.state, plan)
@@ -163,7 +182,7 @@ class ImageHosts:
                 "stderr",
                 f"Importing {crashed_on} ahead killed the process; it is left to the app from now on.",
             )
-            await host.zygote.close()
+            await host.close()
         raise ContainerError("The image's zygote dies while libraries are imported.")
 
     def _forget(self, host: ImageHost) -> None:
@@ -183,16 +202,37 @@ class ImageHosts:
             host.expiry = asyncio.get_running_loop().call_later(UNUSED_SECONDS, expire)
 
     def _reap_later(self, host: ImageHost) -> None:
-        task = asyncio.get_running_loop().create_task(host.zygote.close(), name="reap image zygote")
+        task = asyncio.get_running_loop().create_task(host.close(), name="reap image zygote")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
+    async def _start(self, host: ImageHost, plan: RevisionPlan, own: dict[str, str], on_line: OnLine) -> None:
+        fds: list[int] = []
+        if self.machine.cgroups is not None:
+            # No user code, but other people's: half of the machine at most, like what sets no limit.
+            limits = Limits(memory=self.machine.memory_bytes // 2)
+            host.group = self.machine.cgroups.create(f"{GROUP_PREFIX}{next(self._numbers):x}", limits)
+            fds = host.group.open_join()
+        try:
+            command, arguments, environment = self._command(plan, own, fds)
+            await host.zygote.start(command, arguments, environment, on_line, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
     def _command(
-        self, plan: RevisionPlan, own: dict[str, str]
+        self, plan: RevisionPlan, own: dict[str, str], cgroup_fds: list[int]
     ) -> tuple[list[str], Callable[[int], list[str]], dict[str, str]]:
         machine, (guest, runtime) = self.machine, plan.path_tail
         environment = {**base_environment(plan), **plan.image_env, **own}
-        options = json.dumps({"guest": str(guest), "runtime": str(runtime), "sandboxed": machine.sandboxed})
+        options = json.dumps(
+            {
+                "guest": str(guest),
+                "runtime": str(runtime),
+                "sandboxed": machine.sandboxed,
+                "cgroups": cgroup_fds,
+            }
+        )
         python = [str(plan.python), "-B", str(guest / "zygo" / "guest" / "main.py")]
 
         def arguments(control: int) -> list[str]:
@@ -208,6 +248,7 @@ class ImageHosts:
             revisions=plan.files.parent,
             environment=environment,
             share_network=machine.network_for(plan.network) == "host",
+            door=machine.door,
         )
         assert machine.bwrap is not None
         return (

@@ -14,14 +14,15 @@ import psutil
 from zygo.engine.images import ImageHost, ImageHosts
 from zygo.engine.spares import Spares
 from zygo.errors import ContainerError
+from zygo.paths import CALLS_SOCKET, CONTAINER_DOOR
 from zygo.runtime import network
-from zygo.runtime.cgroup import Group, Limits
 from zygo.runtime.channel import LineReader
+from zygo.runtime.limits import PIDS_LIMIT, Group, Limits, remove_group
 from zygo.runtime.zygote import ContainerProcess, RevisionZygote, describe_status, listen
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from zygo.engine.base import OnLog, RevisionPlan
@@ -59,6 +60,7 @@ class LocalEngine:
         self.revisions: set[LocalRevision] = set()
         self.containers: set[LocalContainer] = set()
         self._numbers = itertools.count(1)
+        self._later: set[asyncio.Task[None]] = set()
         self._watchdog: asyncio.Task[None] | None = None
 
     async def prepare(self, plan: RevisionPlan, on_log: OnLog) -> LocalRevision:
@@ -90,8 +92,16 @@ class LocalEngine:
         await self.hosts.close()
         if self.containers:
             await asyncio.wait([c.exited for c in self.containers], timeout=STOP_AFTER_KILL)
+        while self._later:
+            await asyncio.wait(self._later)
         if self.machine.cgroups is not None:
             self.machine.cgroups.close()
+
+    def later(self, work: Coroutine[None, None, None]) -> None:
+        """Do this in the background; `close` waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     async def _watch_memory(self) -> None:
         # Where no cgroup counts, twice a second is how far a container can run away: about 1 GB of fresh pages.
@@ -166,7 +176,7 @@ class LocalRevision:
         if cgroups is not None:
             # The user's module runs in it: half of the machine at most, like a container that sets no limit.
             self._group = cgroups.create(self.plan.id, Limits(memory=self.engine.machine.memory_bytes // 2))
-            fds = self._group.open_tasks()
+            fds = self._group.open_join()
         try:
             return await zygote.start(host.zygote, self._message(), fds)
         finally:
@@ -186,12 +196,21 @@ class LocalRevision:
             "network": self.network,
             "module": plan.module,
             "app_variable": plan.app_variable,
-            "functions": [{"name": function.name} for function in plan.functions if function.web],
+            "functions": [{"name": function.name} for function in plan.functions],
             "env": {**plan.image_env, **plan.env, "ZYGO_APP": plan.app, "ZYGO_REVISION": plan.id},
             "urls": plan.urls,
             "import_in": self._import_in,
             "debug": plan.debug,
+            "app": plan.address or plan.app,
+            "door": self._door(),
         }
+
+    def _door(self) -> str:
+        """The socket for calls, as its containers see it; "" for none."""
+        machine = self.engine.machine
+        if machine.door is None:
+            return ""
+        return CONTAINER_DOOR if machine.sandboxed else str(machine.door / CALLS_SOCKET)
 
     @property
     def network(self) -> str:
@@ -275,7 +294,7 @@ class LocalRevision:
             await uplink.close()
         if self._group is not None:
             group, self._group = self._group, None
-            remove_group(group)
+            self.engine.later(remove_group(group))
         if self._host is not None:
             host, self._host = self._host, None
             await self.engine.hosts.release(host)
@@ -337,6 +356,9 @@ class LocalContainer:
         limits = {"files": 65536}
         if self._group is None and self._spec.resources.memory_limit:
             limits["data"] = self.memory_limit
+        if self._group is None and self.engine.sandboxed:
+            # Counted in the revision's user namespace (since Linux 5.14), so over all its containers and nobody else's.
+            limits["processes"] = PIDS_LIMIT
         return {"id": self.id, "function": self.function, "limits": limits, "grace": self.engine.grace}
 
     def _join_cgroups(self) -> Sequence[int]:
@@ -345,7 +367,7 @@ class LocalContainer:
         self._group = self.engine.machine.cgroups.create(
             self.id, Limits(memory=self.memory_limit, cpu=self._spec.resources.cpu_limit)
         )
-        return self._group.open_tasks()
+        return self._group.open_join()
 
     async def stop(self, grace: float) -> int:
         """See Container.stop."""
@@ -373,24 +395,14 @@ class LocalContainer:
         self._listener.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.socket_path)
-        if self._group is not None:
-            remove_group(self._group, self._finished)
-        else:
-            self._finished()
+        self.engine.later(self._finish())
 
-    def _finished(self) -> None:
+    async def _finish(self) -> None:
+        if self._group is not None:
+            await remove_group(self._group)
         self.engine.containers.discard(self)
         if not self.exited.done():
             self.exited.set_result(self.process.exited.result())
-
-
-def remove_group(group: Group, done: Callable[[], None] = lambda: None, tries: int = 20) -> None:
-    """Remove a cgroup whose processes were killed. The kernel counts those of a dying pid namespace for some
-    milliseconds more, so it is tried again for a second at most; the next server's start sweeps what is left."""
-    if group.remove() or tries <= 0:
-        done()
-        return
-    asyncio.get_running_loop().call_later(0.05, remove_group, group, done, tries - 1)
 
 
 def memory_limit(spec: FunctionSpec, machine: Machine) -> int:

@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 
 from zygo.runtime import network
-from zygo.runtime.cgroup import Cgroups
+from zygo.runtime.cgroup import open_cgroups
+from zygo.runtime.limits import Cgroups, Refusal
 from zygo.runtime.sandbox import SANDBOX_UID, SandboxPlan, bubblewrap_command, write_etc
 
 PROBE_SECONDS = 15.0
@@ -43,6 +44,7 @@ class Machine:
         network: "isolated" or "host", as set and possible.
         warnings: what the user must be told, each with its mend.
         state: directory for what is remembered about images.
+        door: directory with the socket through which containers call functions; None for none.
     """
 
     bwrap: str | None
@@ -57,6 +59,7 @@ class Machine:
     memory_bytes: int
     max_containers: int
     warnings: tuple[str, ...]
+    door: Path | None = None
 
     def network_for(self, wanted: str) -> str:
         """The network a revision that wants `wanted` gets."""
@@ -98,8 +101,8 @@ async def inspect(
     chosen = "isolated" if wanted_network == "isolated" and slirp is not None else "host"
     if probe.ok and wanted_network == "isolated" and slirp is None:
         warnings.append(_no_slirp())
-    cgroups = Cgroups.open(name)
-    if cgroups is None:
+    cgroups = open_cgroups(name)
+    if isinstance(cgroups, Refusal):
         warnings.append(
             "No control groups can be made here: memory limits are kept by resource limits and a watchdog, cpu "
             "limits not at all. "
@@ -113,7 +116,7 @@ async def inspect(
         drop_root=is_root and not probe.ok and _readable_by_others(data, guest),
         network=chosen,
         slirp=slirp,
-        cgroups=cgroups,
+        cgroups=None if isinstance(cgroups, Refusal) else cgroups,
         etc=etc,
         state=data / "zygotes",
         memory_bytes=memory,

@@ -39,6 +39,9 @@ BUFFER = 64 * 1024
 
 NEVER = float("inf")
 
+CALLS_PORT = -1
+"""In a port's place, for connections that came in on a socket for calls of functions."""
+
 
 class ClientConnection(asyncio.Protocol):
     """The gateway's end of a client's connection."""
@@ -126,7 +129,8 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         # A client may close only its sending half and still read; but FIN is also all there is to see of one that left.
         # It gets a moment for a quick answer.
-        if self.tunnel is not None or self.current is None or self._receiving is not None:
+        # One that calls a function never does the former.
+        if self.tunnel is not None or self.current is None or self._receiving is not None or self.port == CALLS_PORT:
             return False
         self._half_closed = monotonic() + self.gateway.limits.half_closed
         self.deadline = min(self.deadline, self._half_closed)
@@ -225,7 +229,7 @@ class ClientConnection(asyncio.Protocol):
 
     def endpoint(self, host: bytes) -> Endpoint | None:
         """Where a request for `host` goes. Most connections only ever name one host."""
-        routes = self.gateway.routes
+        routes = self.gateway.functions if self.port == CALLS_PORT else self.gateway.routes
         if routes is not self._routes or host != self._host:
             self._endpoint = routes.find(hostname(host), self.port)
             self._routes = routes

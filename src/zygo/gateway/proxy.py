@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
+import socket
 from dataclasses import dataclass
 from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from zygo.gateway.client import ClientConnection
+from zygo.gateway.client import CALLS_PORT, ClientConnection
 from zygo.gateway.forwarded import TrustedProxies
 from zygo.gateway.routes import Endpoint, Routes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from zygo.gateway.exchange import Exchange
     from zygo.gateway.upstream import Upstream
@@ -57,6 +60,8 @@ class Gateway:
         trusted_proxies: Iterable[str] = (),
     ) -> None:
         self.routes = routes or Routes()
+        self.functions = Routes()
+        """The table of the listeners for calls: function id instead of hostname. No request from a port sees it."""
         self.max_body = max_body
         self.limits = limits or Limits()
         self.proxies = TrustedProxies(trusted_proxies)
@@ -64,6 +69,7 @@ class Gateway:
         self.settling: dict[Exchange, Upstream] = {}
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._listeners: dict[int, asyncio.Server] = {}
+        self._call_listeners: dict[Path, asyncio.Server] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
@@ -90,6 +96,14 @@ class Gateway:
             self.routes = Routes(self.routes.hosts, MappingProxyType({**self.routes.ports, port: endpoint}))
         return port
 
+    async def listen_for_calls(self, path: Path, mode: int) -> None:
+        """Take calls of functions on a unix socket at `path`, whose file gets `mode`. Raises OSError."""
+        sock = _bind(path, mode)
+        server = await self.loop.create_unix_server(
+            lambda: ClientConnection(self, CALLS_PORT), sock=sock, backlog=BACKLOG
+        )
+        self._call_listeners[path] = server
+
     def remove_listener(self, port: int) -> None:
         """Stop listening on `port` and forget its route; connections that are open there finish what they serve."""
         server = self._listeners.pop(port, None)
@@ -104,9 +118,12 @@ class Gateway:
 
     async def close(self, grace: float = 0.0) -> None:
         """Stop listening, let requests in flight finish for `grace` seconds, then cut what is left."""
-        for server in self._listeners.values():
+        for server in (*self._listeners.values(), *self._call_listeners.values()):
             server.close()
+        for path in self._call_listeners:
+            path.unlink(missing_ok=True)
         self._listeners.clear()
+        self._call_listeners.clear()
         for connection in list(self.connections):
             connection.drain()
         if grace > 0 and self.connections:
@@ -166,3 +183,17 @@ class Gateway:
             self._sweeper = self.loop.call_later(max(0.01, nearest - now), self._sweep)
         else:
             self._sweeper = None
+
+
+def _bind(path: Path, mode: int) -> socket.socket:
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o777 & ~mode)
+    try:
+        sock.bind(str(path))
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
+    return sock

@@ -7,14 +7,15 @@ import os
 import resource
 import socket
 import sys
-from typing import TYPE_CHECKING, Any, Callable, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from zygo import wire
 from zygo.errors import Error
-from zygo.guest import isolate, process, tracebacks, web
+from zygo.guest import calls, isolate, process, runner, tracebacks
 from zygo.sdk import context
 
 if TYPE_CHECKING:
+    from zygo.guest import web
     from zygo.guest.revision import RevisionZygote
 
 _PER_CONTAINER = isolate.CLONE_NEWNS | isolate.CLONE_NEWIPC | isolate.CLONE_NEWUTS
@@ -23,7 +24,7 @@ _PER_CONTAINER = isolate.CLONE_NEWNS | isolate.CLONE_NEWIPC | isolate.CLONE_NEWU
 def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
     """Become the container that `message` asks for and serve until told to stop. Returns the exit status.
 
-    Descriptors: the listening socket, the control socket, stdout, stderr, then `tasks` files.
+    Descriptors: the listening socket, the control socket, stdout, stderr, then the cgroups' join files.
     """
     listener, control_fd, stdout, stderr = fds[:4]
     process.join_cgroups(fds[4:])
@@ -48,8 +49,9 @@ def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
         host = serve.Host(socket.socket(fileno=listener), control, message["grace"], config)
         if message["park"] and not host.park(prebuilt):
             return 0
-        ours = prebuilt is not None and prebuilt.asgi is not None
-        return host.serve(_application(zygote, message["function"]), lifespan=not ours)
+        app = prebuilt or _application(zygote, message["function"])
+        beside = app.runner if isinstance(app, calls.App) and isinstance(app.runner, runner.MainThread) else None
+        return host.serve(app.build(), lifespan=app.asgi is None, beside=beside)
     except BaseException as error:
         text, file, line = tracebacks.describe(error, zygote.source)
         from zygo.guest import serve
@@ -78,6 +80,8 @@ def _limit(limits: dict[str, int]) -> None:
         # it is used only where no cgroup counts what is really used.
         own = _data_bytes() + limits["data"]
         resource.setrlimit(resource.RLIMIT_DATA, (own, own))
+    if limits.get("processes"):
+        resource.setrlimit(resource.RLIMIT_NPROC, (limits["processes"], limits["processes"]))
     if limits.get("files"):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits["files"], hard), hard))
@@ -98,14 +102,13 @@ def _identify(message: dict[str, Any]) -> None:
         numpy_random.seed()
 
 
-def _application(zygote: RevisionZygote, name: str) -> Callable[..., Any]:
-    app = zygote.apps.get(name)
-    if app is None:
-        module = importlib.import_module(zygote.message["module"])
-        function = web.find_function(module, zygote.message["app_variable"], name)
-        app = web.App(function, debug=zygote.debug)
-        app.prebuild()
-    return app.build()
+def _application(zygote: RevisionZygote, name: str) -> web.App | calls.App:
+    """The application of a revision whose module each container imports itself."""
+    module = importlib.import_module(zygote.message["module"])
+    zygote.name_functions(module)
+    app = zygote.app(module, name)
+    app.prebuild()
+    return app
 
 
 def refuse_breakpoint(*args: Any, **kwargs: Any) -> NoReturn:

@@ -113,6 +113,9 @@ def refuse_link_local() -> None:
 STAGE = "/.zygo"
 """Where the sandbox keeps what is only for us: the new root while it is made, upper layers, the revision's files."""
 
+DOOR = f"{STAGE}/server"
+"""Where it shows the socket through which containers call functions."""
+
 _SKIPPED = {".zygo", "root", "tmp", "run"}
 _PRIVATE_TMPFS = MS_NOSUID | MS_NODEV
 
@@ -143,6 +146,9 @@ def build_revision_root(files: str) -> list[str]:
         os.mkdir(f"{root}/{name}")
     for name, mode in (("tmp", "1777"), ("run", "755"), ("dev/shm", "1777"), (".zygo", "755")):
         mount("tmpfs", f"{root}/{name}", "tmpfs", _PRIVATE_TMPFS, f"mode={mode}")
+    if os.path.isdir(DOOR):
+        os.mkdir(root + DOOR)
+        mount(DOOR, root + DOOR, None, MS_BIND)
     os.mkdir(f"{root}{STAGE}/files")
     mount(files, f"{root}{STAGE}/files", None, MS_BIND)
     tops = []

@@ -1,7 +1,8 @@
 """The image zygote: the first process in a sandbox. Imports the image's third-party modules and forks revision zygotes.
 
 Started as `python <guest>/zygo/guest/main.py CONTROL_FD OPTIONS`, with OPTIONS a JSON object: `guest` and `runtime` (the
-directories to put at the end of the path) and `sandboxed`. It runs no user code, ever.
+directories to put at the end of the path), `sandboxed`, and `cgroups` (descriptors of the groups to join). It runs no
+user code, ever.
 """
 
 from __future__ import annotations
@@ -99,9 +100,10 @@ def main() -> None:
     options = json.loads(sys.argv[2])
     _set_up_path(options)
     from zygo import alias, wire
-    from zygo.guest import isolate
+    from zygo.guest import isolate, process
     from zygo.sdk import context
 
+    process.join_cgroups(options.get("cgroups") or [])
     alias.install()
     context.set_remote(True)
     # Off until a container serves: what is imported here stays, so there is nothing to collect.

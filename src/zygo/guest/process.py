@@ -9,7 +9,7 @@ import sys
 
 
 def join_cgroups(fds: list[int]) -> None:
-    """Move this process into the cgroups whose `tasks` are open at `fds`; closes them."""
+    """Move this process into the cgroups whose join files are open at `fds`; closes them. It has one thread."""
     for fd in fds:
         os.write(fd, b"0")
         os.close(fd)

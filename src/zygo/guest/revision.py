@@ -7,12 +7,16 @@ import importlib
 import os
 import socket
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zygo import wire
-from zygo.guest import container, fitness, isolate, process, serve, tracebacks, web
+from zygo.guest import calls, container, fitness, isolate, process, serve, tracebacks, web
 from zygo.guest.fork_server import ForkServer
 from zygo.sdk import context
+from zygo.sdk.app import App as SdkApp
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 _NAMESPACES = (
     isolate.CLONE_NEWUSER | isolate.CLONE_NEWNS | isolate.CLONE_NEWPID | isolate.CLONE_NEWIPC | isolate.CLONE_NEWUTS
@@ -61,7 +65,7 @@ class RevisionZygote:
         self.control = control
         self.tops: list[str] = []
         self.carried: list[str] = []
-        self.apps: dict[str, web.App] = {}
+        self.apps: dict[str, web.App | calls.App] = {}
         self._containers: dict[int, str] = {}
         self.server = ForkServer(control, {"start": self.start}, self._exited)
 
@@ -97,6 +101,8 @@ class RevisionZygote:
     def _set_environment(self) -> None:
         context.set_remote(True, functions=[spec["name"] for spec in self.message["functions"]])
         context.set_web_urls(self.message["urls"])
+        if self.message["door"]:
+            context.set_server_socket(self.message["door"])
         os.environ.update(self.message["env"])
         os.umask(0o022)
         os.makedirs(self.message["cwd"], exist_ok=True)
@@ -112,21 +118,32 @@ class RevisionZygote:
         importlib.invalidate_caches()
         with fitness.watching_threads() as started:
             module = importlib.import_module(self.message["module"])
+        self.name_functions(module)
         notes = []
         for spec in self.message["functions"]:
-            function = web.find_function(module, self.message["app_variable"], spec["name"])
-            app = web.App(function, debug=self.debug)
-            if app.prebuild():
-                self.apps[spec["name"]] = app
-                if app.asgi is not None:
-                    app.config = serve.configure(app.asgi, lifespan=False)
-                notes += app.notes
+            app = self.app(module, spec["name"])
+            app.prebuild()
+            self.apps[spec["name"]] = app
+            if app.asgi is not None:
+                app.config = serve.configure(app.asgi, lifespan=False)
+            notes += app.notes
         unfit = fitness.compare(baseline, started, self.source)
         return {
             "modules": third_party(set(sys.modules) - before, self.source),
             "unfit": unfit,
             "notes": sorted(set(notes)),
         }
+
+    def name_functions(self, module: ModuleType) -> None:
+        """Let the app's functions, those of its other images too, be called from here under the name it is served as."""
+        app = getattr(module, self.message["app_variable"], None)
+        for function in app.registered_functions.values() if isinstance(app, SdkApp) else ():
+            function.serve_in(self.message["app"])
+
+    def app(self, module: ModuleType, name: str) -> web.App | calls.App:
+        """The application of the module's function `name`. Raises InvalidError when the module does not define it."""
+        function = web.find_function(module, self.message["app_variable"], name)
+        return calls.App(function, self.debug) if function.web is None else web.App(function, self.debug)
 
     def start(self, message: dict[str, Any], fds: list[int]) -> None:
         """Fork a container. Descriptors: listener, control, stdout, stderr, cgroups..."""

@@ -14,10 +14,12 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
+import warnings
 from contextlib import suppress
 from email.utils import formatdate
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 # Imported ahead, so that Config.load() finds in every container what it would look up by name.
 import uvicorn.lifespan.off
@@ -31,7 +33,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from zygo import wire
-from zygo.guest import tracebacks, web
+from zygo.guest import tracebacks
+
+if TYPE_CHECKING:
+    from zygo.guest import calls, web
+    from zygo.guest.runner import MainThread
 
 try:
     import uvloop
@@ -112,7 +118,21 @@ class _Protocol(HttpToolsProtocol):
             return None
         cycle.disconnected = True
         cycle.message_event.set()
+        _tell_left(cycle)
         return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        cycle = self.cycle
+        super().connection_lost(exc)
+        if cycle is not None and not cycle.response_complete:
+            _tell_left(cycle)
+
+
+def _tell_left(cycle: Any) -> None:
+    """Tell who asked for it (guest/calls.py) that the client has left."""
+    then = getattr(cycle, "on_left", None)
+    if then is not None:
+        then()
 
 
 def _closing(app: Callable[..., Any]) -> Callable[..., Any]:
@@ -175,9 +195,10 @@ class Host:
             uvloop.new_event_loop() if uvloop is not None else asyncio.new_event_loop()
         )
         asyncio.set_event_loop(self._loop)
+        self._stop = asyncio.Event()
         take_logger()
 
-    def park(self, app: web.App | None) -> bool:
+    def park(self, app: web.App | calls.App | None) -> bool:
         """Wait, as a spare, to be needed. False when it never will be.
 
         With `app`, whose application is ours, everything is made ready and one request goes through it to a route of
@@ -185,16 +206,55 @@ class Host:
         """
         return self._loop.run_until_complete(self._park(app))
 
-    def serve(self, asgi: Callable[..., Any], *, lifespan: bool) -> int:
+    def serve(self, asgi: Callable[..., Any], *, lifespan: bool, beside: MainThread | None = None) -> int:
         """Serve `asgi` until SIGTERM or until the control socket ends, then drain. Returns 0. Raises StartupFailed.
 
-        `lifespan`: whether the application may have a startup and a shutdown.
+        `lifespan`: whether the application may have a startup and a shutdown. `beside` has this thread meanwhile; the loop
+        is in another one.
         """
-        self._loop.run_until_complete(self._serve(asgi, lifespan))
+        if beside is None:
+            self._loop.run_until_complete(self._serve(asgi, lifespan))
+        else:
+            self._serve_beside(asgi, beside)
         atexit._run_exitfuncs()
         return 0
 
-    async def _park(self, app: web.App | None) -> bool:
+    def _serve_beside(self, asgi: Callable[..., Any], beside: MainThread) -> None:
+        # Code that asks for this thread's loop gets one of its own, not ours, which runs elsewhere.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            asyncio.set_event_loop_policy(None)
+        # This thread may be in the user's C code, or about to wait: only the descriptor that Python's own handler writes to,
+        # in whatever thread, is sure to be seen.
+        signals, wakeup = socket.socketpair()
+        signals.setblocking(False)
+        wakeup.setblocking(False)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        self._loop.add_reader(signals, self._signalled, signals)
+        failed: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                self._loop.run_until_complete(self._serve(asgi, False))
+            except BaseException as error:
+                failed.append(error)
+            finally:
+                beside.end()
+
+        thread = threading.Thread(target=run, name="zygo", daemon=True)
+        thread.start()
+        beside.run()
+        thread.join()
+        signal.set_wakeup_fd(-1)
+        if failed:
+            raise failed[0]
+
+    def _signalled(self, signals: socket.socket) -> None:
+        if signal.SIGTERM in signals.recv(512):
+            self._stop.set()
+
+    async def _park(self, app: web.App | calls.App | None) -> bool:
         if app is not None:
             # Only a matter of speed: whatever goes wrong here will be said when a request meets it.
             with suppress(Exception), app.warm_route() as request:
@@ -242,8 +302,9 @@ class Host:
         await lifespan.startup()
         if lifespan.should_exit:
             raise StartupFailed(_handler.last)
-        stop = asyncio.Event()
-        self._loop.add_signal_handler(signal.SIGTERM, stop.set)
+        stop = self._stop
+        if threading.current_thread() is threading.main_thread():
+            self._loop.add_signal_handler(signal.SIGTERM, stop.set)
         self._loop.add_reader(self._control, stop.set)
         self._listener.setblocking(False)
         protocol = self._protocol_factory(config, lifespan.state)

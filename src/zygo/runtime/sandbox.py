@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zygo.paths import CONTAINER_DOOR
 from zygo.runtime import launch
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ document gives to containers and users (1879048191), and hence not that of any a
 
 STAGE = "/mnt"
 """Where root's launcher binds what the sandbox's uid could not reach; in a mount namespace of its own."""
+
+DOOR = str(Path(CONTAINER_DOOR).parent)
+"""Where a sandbox shows the directory of the socket for calls."""
 
 _ETC_FROM_HOST = ("ssl", "alternatives", "ca-certificates", "pki", "ld.so.conf.d", "fonts")
 _ETC_FILES = (
@@ -48,6 +52,7 @@ class SandboxPlan:
         environment: the whole environment of its first process.
         share_network: the host's network; otherwise none here, and one of its own for each revision.
         hostname: its uts name.
+        door: host directory with the socket through which containers call functions, shown as DOOR; None for none.
     """
 
     binds: tuple[Path, ...]
@@ -56,12 +61,16 @@ class SandboxPlan:
     environment: Mapping[str, str] = field(default_factory=dict)
     share_network: bool = False
     hostname: str = "zygo"
+    door: Path | None = None
 
 
 def bubblewrap_command(plan: SandboxPlan, bwrap: str, command: Sequence[str], *, as_root: bool) -> list[str]:
     """The argument list that runs `command` in the sandbox, through the launcher when the server is root."""
     sources = [str(path) for path in (*plan.binds, plan.etc, plan.revisions)]
+    if plan.door is not None:
+        sources.append(str(plan.door))
     shown = [f"{STAGE}/{i}" for i in range(len(sources))] if as_root else sources
+    etc, revisions = shown[len(plan.binds) : len(plan.binds) + 2]
     args = [
         bwrap,
         "--unshare-user",
@@ -81,13 +90,15 @@ def bubblewrap_command(plan: SandboxPlan, bwrap: str, command: Sequence[str], *,
     args += _system_directories()
     args += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/root", "--dir", "/run"]
     args += ["--dir", "/var", "--symlink", "../tmp", "/var/tmp", "--dir", "/.zygo/newroot"]
-    args += ["--ro-bind", shown[-2], "/etc"]
+    args += ["--ro-bind", etc, "/etc"]
     for name in _ETC_FROM_HOST:
         if (plan.etc / name).is_dir():
             args += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     for path, source in zip(plan.binds, shown, strict=False):
         args += ["--ro-bind", source, str(path)]
-    args += ["--ro-bind", shown[-1], "/.zygo/revisions", "--chdir", "/", "--", *command]
+    if plan.door is not None:
+        args += ["--ro-bind", shown[-1], DOOR]
+    args += ["--ro-bind", revisions, "/.zygo/revisions", "--chdir", "/", "--", *command]
     return root_launcher(sources, args) if as_root else args
 
 

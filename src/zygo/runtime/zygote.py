@@ -59,8 +59,9 @@ class ImageZygote:
         arguments: Callable[[int], list[str]],
         environment: Mapping[str, str],
         on_line: OnLine,
+        cgroup_fds: Sequence[int] = (),
     ) -> None:
-        """Run `command` + `arguments(control fd)` and wait until it answers.
+        """Run `command` + `arguments(control fd)` and wait until it answers. `cgroup_fds` are passed on, and stay the caller's.
 
         Raises ContainerError with what it printed when it ends first or does not answer in START_SECONDS. Must be
         called on the main thread: bubblewrap's --die-with-parent follows the thread that spawned it.
@@ -78,7 +79,7 @@ class ImageZygote:
         try:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork and an exec, on the thread that must do it
                 [*command, *arguments(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), *cgroup_fds),
                 stdin=subprocess.DEVNULL,
                 stdout=out_write,
                 stderr=err_write,

@@ -50,6 +50,10 @@ class Scheduler:
         self._after[pool] = tuple(after)
         self.poke()
 
+    def policy(self, pool: Pool) -> ScalePolicy:
+        """What `pool` is kept at; its function's own policy when nothing else was said."""
+        return self._pools.get(pool, pool.spec.policy)
+
     async def drain(self, pool: Pool) -> None:
         """Stop deciding for `pool`, let its containers finish what they serve; returns once they are gone. Several may
         wait for the same pool, and one that gives up leaves the others waiting."""

@@ -12,7 +12,7 @@ import importlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from zygo import errors
 
@@ -124,12 +124,17 @@ class Client:
         await self._json("POST", f"/v1/sessions/{session}/release", {})
 
     @contextlib.asynccontextmanager
-    async def session(self, *, app: str, file: str, force: bool = False) -> AsyncIterator[Session]:
+    async def session(
+        self, *, app: str, file: str, force: bool = False, running: bool = False, detached: bool = False
+    ) -> AsyncIterator[Session]:
         """Open the session of an ephemeral app, which lives exactly as long as this context.
 
-        Raises ConflictError when another session serves `app` and `force` is not set.
+        Arguments:
+            force: take over from another session that serves `app`; else ConflictError is raised when there is one.
+            running: it is for one run of a program, beside any other app of that name; `finish` ends it in order.
+            detached: the app outlives this context until its functions have nothing to do.
         """
-        body = {"app": app, "file": file, "force": force}
+        body = {"app": app, "file": file, "force": force, "running": running, "detached": detached}
         async with self._stream("POST", "/v1/sessions", body, SILENCE_SECONDS) as lines:
             async for first in lines:
                 if first.get("type") == "session":
@@ -137,6 +142,10 @@ class Client:
                     return
                 break
             raise errors.ConnectionError("The server did not open a session")
+
+    async def finish(self, session: str) -> None:
+        """End the app of a session whose program is done; the session's last event follows when all is gone."""
+        await self._json("POST", f"/v1/sessions/{session}/finish", {}, seconds=STOP_APP_SECONDS)
 
     @contextlib.asynccontextmanager
     async def publish(self, session: str, app: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -176,6 +185,22 @@ class Client:
         async with self._open("GET", path, None, None if follow else REQUEST_SECONDS) as response:
             yield (line.decode("utf-8", "replace") async for line in _split(response))
 
+    @contextlib.asynccontextmanager
+    async def app_logs(
+        self, app: str, query: Iterable[tuple[str, str]] = (), *, follow: bool = False
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """The log of an app, or of the one that is served under the name; with `follow` also the lines to come.
+
+        `query`: `since`, `until` (seconds since 1970), `tail` (lines), `search`, `container`, `function`, `stream` (the last
+        two may be repeated). The first object says whose log it is (`app`, `ephemeral`, `live`), every other one is a line.
+        Raises NotFoundError that lists names which are near.
+        """
+        values = [*query, *([("follow", "true")] if follow else [])]
+        path = f"/v1/apps/{quote(app, safe='')}/logs?{urlencode(values)}"
+        # A quiet app says nothing for hours, and a search for a rare text in a large log nothing for seconds.
+        async with self._stream("GET", path, None, None if follow else BUILD_SILENCE_SECONDS) as lines:
+            yield lines
+
     async def _json(
         self, method: str, path: str, body: Any = None, *, seconds: float = REQUEST_SECONDS
     ) -> dict[str, Any]:
@@ -213,7 +238,7 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def _stream(
-        self, method: str, path: str, body: Any, silence: float
+        self, method: str, path: str, body: Any, silence: float | None
     ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         async with self._open(method, path, body, silence) as response:
             yield _records(response)
@@ -222,7 +247,10 @@ class Client:
         if self._http is None:
             httpx = _library()
             self._http = httpx.AsyncClient(
-                transport=httpx.AsyncHTTPTransport(uds=self.socket, limits=httpx.Limits(max_connections=None)),
+                # No certificates: there is no TLS on a unix socket, and reading them takes 100 ms.
+                transport=httpx.AsyncHTTPTransport(
+                    uds=self.socket, limits=httpx.Limits(max_connections=None), verify=False
+                ),
                 base_url="http://zygo",
                 trust_env=False,
             )

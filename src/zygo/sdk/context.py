@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,11 @@ _container_id: str | None = None
 _function: str | None = None
 _functions: frozenset[str] | None = None
 _urls: dict[str, str] = {}
+_server_socket: str | None = None
+_loading = False
+_shown = False
+_functions_shown = False
+_call: ContextVar[tuple[str, str] | None] = ContextVar("zygo_call", default=None)
 
 
 def set_remote(
@@ -61,6 +67,17 @@ def served_functions() -> frozenset[str] | None:
     return _functions
 
 
+def set_server_socket(path: str) -> None:
+    """Say where calls of functions go from this container."""
+    global _server_socket
+    _server_socket = path
+
+
+def server_socket() -> str | None:
+    """The socket for calls that the guest was told of; None outside of a container."""
+    return _server_socket
+
+
 def set_web_urls(urls: Mapping[str, str]) -> None:
     """Set the URL of each web function of the app by function name, for `Function.get_web_url()`."""
     _urls.clear()
@@ -72,17 +89,66 @@ def web_url(function: str) -> str | None:
     return _urls.get(function)
 
 
+def enter_call(call: str, identifier: str) -> Token[tuple[str, str] | None]:
+    """Say that this thread or task serves the input `identifier` of `call`, until `leave_call` with the token."""
+    return _call.set((call, identifier))
+
+
+def leave_call(token: Token[tuple[str, str] | None]) -> None:
+    """The input is served."""
+    _call.reset(token)
+
+
 def current_function_call_id() -> str | None:
-    """The id of the call being served; None, since requests are not recorded as calls."""
-    return None
+    """The id of the call being served; None outside of one, as in a web function."""
+    current = _call.get()
+    return current[0] if current is not None else None
 
 
 def current_input_id() -> str | None:
-    """The id of the input being served; None, since requests are not recorded as inputs."""
-    return None
+    """The id of the input being served; None outside of one, as in a web function."""
+    current = _call.get()
+    return current[1] if current is not None else None
+
+
+def set_loading(loading: bool) -> None:
+    """Say that a user's module is being executed only to see what its app is."""
+    global _loading
+    _loading = loading
+
+
+def is_loading() -> bool:
+    """Whether a user's module is being executed only to see what its app is."""
+    return _loading
 
 
 @contextmanager
 def enable_output(show_progress: bool = True) -> Iterator[None]:
-    """Nothing: the command line shows all output. There so that programs that ask for it run."""
-    yield
+    """Show what `app.run()` and `app.deploy()` do inside this context, and what the functions print.
+
+    Arguments:
+        show_progress: False shows what the functions print alone.
+    """
+    global _shown, _functions_shown
+    before = _shown, _functions_shown
+    _shown, _functions_shown = _shown or show_progress, True
+    try:
+        yield
+    finally:
+        _shown, _functions_shown = before
+
+
+def show_functions() -> None:
+    """Show what functions print, in this process, from now on."""
+    global _functions_shown
+    _functions_shown = True
+
+
+def progress_shown() -> bool:
+    """Whether what is done with apps is shown."""
+    return _shown
+
+
+def functions_shown() -> bool:
+    """Whether what functions print is shown."""
+    return _functions_shown

@@ -7,10 +7,11 @@ import inspect
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
-from zygo.errors import InvalidError
+from zygo.errors import ExecutionError, InvalidError
 from zygo.model import FunctionSpec, Resources, ScalePolicy, WebSpec
 from zygo.sdk import context
-from zygo.sdk.unsupported import placeholder, refusal
+from zygo.sdk.methods import Method
+from zygo.sdk.unsupported import placeholder
 
 if TYPE_CHECKING:
     from zygo.sdk.app import App
@@ -21,47 +22,12 @@ if TYPE_CHECKING:
 FunctionCall = placeholder("FunctionCall")
 """Where programs import it from; see `unsupported`."""
 
-_CALLS = ("remote", "remote_gen", "spawn", "map", "starmap", "for_each", "spawn_map", "call", "submit")
-
-
-class _Later:
-    """A method that a later release brings: refused when it, or its `.aio`, is called."""
-
-    def __init__(self, name: str, function: Function | None = None) -> None:
-        self._name = name
-        self._function = function
-
-    def __get__(self, instance: Function | None, owner: type | None = None) -> _Later:
-        return _Later(self._name, instance)
-
-    @property
-    def aio(self) -> _Later:
-        return self
-
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        function = self._function
-        if function is None:
-            raise refusal(f"Function.{self._name}()", "Call the function's URL, or .local() in the same process.")
-        if function.web is not None and self._name in _CALLS:
-            url = function.get_web_url()
-            where = f"Call its URL {url}" if url else "Call its URL (shown by `zygo serve`)"
-            raise InvalidError(
-                f"Function {function.name!r} is a web function, so .{self._name}() does not apply. "
-                f"{where}, or {function.name}.local(...) to run it in this process."
-            )
-        instead = (
-            f"Use {function.name}.local(...) to run it in this process, or give it a URL with @zygo.fastapi_endpoint()."
-            if self._name in _CALLS
-            else "Set it in @app.function(...)."
-        )
-        raise refusal(f"Function {function.name!r}: .{self._name}()", instead)
-
 
 class Function:
     """A function of an app. Made by `@app.function()`; it holds no resources.
 
     `name` is its name in the app, `raw` the Python function, `web` how it answers HTTP (None: it has no URL).
-    Call `.local(...)` to run it in this process, or its URL.
+    `.remote(...)` runs it in a container, `.local(...)` in this process; a web function is called at its URL.
     """
 
     def __init__(self, app: App, name: str, raw: Callable[..., Any], web: WebSpec | None, options: Options) -> None:
@@ -71,19 +37,51 @@ class Function:
         self.raw = raw
         self.web = web
         self.options = options
+        self.known: tuple[Any, float] | None = None
+        self._served_in: str | None = None
+        self._url: str | None = None
 
     def __repr__(self) -> str:
         return f"Function({self.name!r})"
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise InvalidError(
-            f"Function {self.name!r} is not called directly. Use {self.name}.local(...) to run it in this process"
-            f"{', or its URL' if self.web else ''}."
+            f"Function {self.name!r} is not called directly. Use {self.name}.local(...) to run it in this process, or "
+            f"{'its URL' if self.web else f'{self.name}.remote(...) to run it in a container'}."
         )
 
     def local(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function in this process, with this process's environment. Returns and raises what it does."""
         return self.raw(*args, **kwargs)
+
+    def serve_in(self, app: str | None, url: str | None = None) -> None:
+        """Say that the app which this process defines is served, with this name or id; None: not any more.
+
+        `url` is that of a web function, where it is known.
+        """
+        self._served_in, self._url, self.known = app, url, None
+
+    @property
+    def app_name(self) -> str:
+        """The name, or id, of the app in which the server has this function. Raises ExecutionError when it is not served."""
+        if self._served_in is None:
+            app = self.app.name or "NAME"
+            raise ExecutionError(
+                f"Function {self.name!r} is not served from this process. Start its app with `with app.run():` or "
+                f"`zygo run FILE`, call the one of an app that is served or deployed with "
+                f"zygo.Function.from_name({app!r}, {self.name!r}), or run it here with {self.name}.local(...)."
+            )
+        return self._served_in
+
+    def check_call(self, method: str) -> None:
+        """Raises InvalidError when this function is not one that is called by `method`."""
+        from zygo.sdk import operations
+
+        wanted = method == "remote_gen"
+        operations.check(self, method, self.web is not None, self.get_web_url(), self.is_generator, wanted)
+
+    def __reduce__(self) -> Any:
+        return named, (self.app_name, self.name)
 
     def get_raw_f(self) -> Callable[..., Any]:
         """The Python function that was decorated."""
@@ -91,7 +89,7 @@ class Function:
 
     def get_web_url(self) -> str | None:
         """The URL of a web function while it is served; None when it has none or this process does not know it."""
-        return context.web_url(self.name) if self.web else None
+        return (self._url or context.web_url(self.name)) if self.web else None
 
     @property
     def web_url(self) -> str | None:
@@ -155,6 +153,8 @@ class Function:
             block_network=self.options.block_network,
             is_async=inspect.iscoroutinefunction(raw) or inspect.isasyncgenfunction(raw),
             line=code.co_firstlineno if code else 0,
+            is_generator=self.is_generator and self.web is None,
+            retries=self.options.retries,
         )
 
     def _web_with_sample(self) -> WebSpec | None:
@@ -164,25 +164,83 @@ class Function:
 
         return replace(self.web, sample=sample.of(self.raw, self.web))
 
-    @classmethod
-    def from_name(cls, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not supported yet."""
-        raise refusal("Function.from_name()", "Call the function's URL.")
+    @staticmethod
+    def from_name(app_name: str, name: str, *, environment_name: str | None = None, client: Any = None) -> Function:
+        """The function `name` of the app that is served or deployed as `app_name`. Asks nobody before it is used.
+
+        `environment_name` and `client` are there for programs that give them; there is one environment, and the client
+        finds its server by itself. Raises InvalidError for a name with a dot, which is a method's.
+        """
+        return named(app_name, name)
 
     lookup = from_name
 
-    remote = _Later("remote")
-    remote_gen = _Later("remote_gen")
-    spawn = _Later("spawn")
-    map = _Later("map")
-    starmap = _Later("starmap")
-    for_each = _Later("for_each")
-    spawn_map = _Later("spawn_map")
-    call = _Later("call")
-    submit = _Later("submit")
-    update_autoscaler = _Later("update_autoscaler")
-    keep_warm = _Later("keep_warm")
-    get_current_stats = _Later("get_current_stats")
-    with_options = _Later("with_options")
-    with_concurrency = _Later("with_concurrency")
-    with_batching = _Later("with_batching")
+    remote = Method("Run it in a container with these arguments. Returns its result, raises what it raised.")
+    remote_gen = Method("Run a generator in a container and yield its items as they come.")
+    map = Method("Run it once for each tuple of items of the iterables; yields the results.")
+    starmap = Method("Run it once for each tuple of arguments of an iterable; yields the results.")
+    for_each = Method("Like map, for what it does and not for its results.")
+    update_autoscaler = Method("Change how many containers it gets, until the next deploy. Returns all settings.")
+    get_current_stats = Method("How busy it is, as FunctionStats.")
+    spawn = Method("Not supported yet.")
+    spawn_map = Method("Not supported yet.")
+    with_options = Method("Not supported yet.")
+    with_concurrency = Method("Not supported yet.")
+    with_batching = Method("Not supported yet.")
+
+
+class NamedFunction(Function):
+    """A function that is known by its name: the server has it, this process does not."""
+
+    def __init__(self, app_name: str, name: str) -> None:
+        self.name = name
+        self.known = None
+        self._served_in = app_name
+        self._url = None
+
+    def __repr__(self) -> str:
+        return f"Function.from_name({self.app_name!r}, {self.name!r})"
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute in ("app", "raw", "web", "options"):
+            raise ExecutionError(
+                f"{self!r} is only known by its name: its definition is not in this process, so it cannot be looked at or "
+                f"run here. Use .remote(...)."
+            )
+        raise AttributeError(attribute)
+
+    def check_call(self, method: str) -> None:
+        """Whether it can be called so is known once the server was asked."""
+
+    def hydrate(self) -> NamedFunction:
+        """Ask the server now. Returns itself; raises NotFoundError, ConnectionError."""
+        self._found()
+        return self
+
+    def get_web_url(self) -> str | None:
+        """Its URL; None when it is not a web function. Asks the server."""
+        url = self._found().web_url
+        return None if url is None else str(url)
+
+    @property
+    def object_id(self) -> str:
+        """Its id. Asks the server."""
+        return str(self._found().id)
+
+    def _found(self) -> Any:
+        from zygo.sdk import background, operations
+
+        return background.run(operations.find(self), f"{self!r}.hydrate()")
+
+
+def named(app_name: str, name: str) -> Function:
+    """`Function.from_name`, as it is found when a handle that was sent along is read."""
+    if not isinstance(app_name, str) or not app_name or not isinstance(name, str) or not name:
+        raise InvalidError(f"Function.from_name({app_name!r}, {name!r}) takes the app's name and the function's.")
+    if "." in name:
+        owner, _, method = name.partition(".")
+        raise InvalidError(
+            f"Function.from_name({app_name!r}, {name!r}): {name!r} is a method. "
+            f"Use zygo.Cls.from_name({app_name!r}, {owner!r})().{method}"
+        )
+    return NamedFunction(app_name, name)

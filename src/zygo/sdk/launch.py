@@ -3,7 +3,8 @@
     connect -> status? -> same build: use it
                        -> another build, or its environment is gone: stop it, wait for its end, start ours
             -> silent: start ours
-    start   -> `python -m zygo.server.main --on-demand --ready-fd N`, detached; its reply on N says that it listens
+    start   -> `python -m zygo.server.main --on-demand --ready-fd N`, detached, in a scope of systemd's where there is one
+               (delegation.py); its reply on N says that it listens
 
 The reply is one line: `ready`, or an error as JSON. Two commands may start a server at the same moment: the lock lets
 one live, the other command meets the winner.
@@ -27,7 +28,11 @@ from typing import Any, Callable
 
 from zygo import errors
 from zygo.sdk.client import Client
+from zygo.sdk.delegation import scope_prefix
 from zygo.version import fingerprint, version
+
+STARTUP = str(Path(__file__).resolve().parent.parent / "startup")
+"""What `zygo python` puts on PYTHONPATH: Python imports its start from there."""
 
 START_SECONDS = 60.0
 """A first start imports everything from a cold disk; measured well under 5 s, so this only catches a hang."""
@@ -40,6 +45,10 @@ STATUS_SECONDS = 10.0
 
 STOP_SECONDS = 15.0
 """What a server gets to end by itself before it is killed; it kills its own containers' stragglers sooner."""
+
+
+MANAGED_SECONDS = 20.0
+"""What a service manager gets to start a server again that was stopped to be replaced; ours asks systemd for half a second."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,9 @@ async def connect(place: Place, *, replace: bool = True, say: Callable[[str], No
         if status is not None and replace and (reason := outdated(status)) is not None:
             say(f"Replacing the server: {reason}.")
             await stop(client, int(status.get("pid", 0)), replaced=True)
-            status = None
+            # A service manager starts it again, from the environment that was upgraded: a second one would be in its way.
+            again = status.get("managed") and await _answers(client, MANAGED_SECONDS)
+            status = await probe(client) if again else None
         if status is None:
             await _start(place, client)
     except BaseException:
@@ -225,7 +236,7 @@ async def _answers(client: Client, seconds: float) -> bool:
 
 async def spawn(place: Place) -> str:
     """Start a detached server; its reply line, "" when it ended without one. Cancelling leaves it to itself."""
-    process, ready = _detach(place)
+    process, ready = _detach(place, await asyncio.to_thread(scope_prefix))
     try:
         return await asyncio.wait_for(_line(ready), START_SECONDS)
     except asyncio.TimeoutError:
@@ -238,12 +249,19 @@ async def spawn(place: Place) -> str:
         threading.Thread(target=process.wait, name="reap server", daemon=True).start()
 
 
-def _detach(place: Place) -> tuple[subprocess.Popen[bytes], int]:
-    """The server's process and the pipe on which it replies."""
+def _environment() -> dict[str, str]:
+    """This process's, without what `zygo python` put in for its programs."""
+    path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != STARTUP]
+    others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**others, "PYTHONPATH": os.pathsep.join(path)} if path else others
+
+
+def _detach(place: Place, prefix: list[str]) -> tuple[subprocess.Popen[bytes], int]:
+    """The server's process and the pipe on which it replies. `prefix` is a command that becomes the one after it."""
     read_end, write_end = os.pipe()
     try:
         place.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else [])]
+        command = [*prefix, sys.executable, *(["-P"] if sys.version_info >= (3, 11) else [])]
         command += ["-m", place.module, *(["--on-demand"] if place.on_demand else [])]
         command += ["--ready-fd", str(write_end)]
         with open(place.log, "ab") as log:
@@ -254,6 +272,7 @@ def _detach(place: Place) -> tuple[subprocess.Popen[bytes], int]:
                 stderr=log,
                 pass_fds=[write_end],
                 cwd="/",
+                env=_environment(),
                 start_new_session=True,
             )
     except OSError as error:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zygo.errors import InvalidError
-from zygo.model import Resources, ScalePolicy
+from zygo.model import Resources, RetryPolicy, ScalePolicy
+from zygo.sdk import retries
 from zygo.sdk.unsupported import refusal
 
 if TYPE_CHECKING:
@@ -40,12 +41,10 @@ NOT_HONOURED = {
 REFUSED = {
     "schedule": "Let cron or a systemd timer call the function's URL with curl.",
     "volumes": "Ship files that are only read with image.add_local_dir(); keep data in a database or a service.",
-    "retries": "Repeat inside the function, or let the caller repeat the request.",
     "serialized": "Define the function at the top level of a module, from where the container imports it.",
     "network_file_systems": "Keep data in a database or a service.",
     "proxy": "Requests to the outside leave from this machine's own address.",
     "enable_memory_snapshot": "Leave it out: every container is forked from a process that has imported your module.",
-    "single_use_containers": "Start a subprocess for what must not be shared between requests.",
     "i6pn": "Leave it out: containers do not reach each other.",
     "restrict_modal_access": "Use block_network=True to cut a function off from the network.",
     "mounts": "Use image.add_local_dir(), add_local_file() or add_local_python_source().",
@@ -59,6 +58,7 @@ KNOWN = frozenset(
     {
         *("image", "env", "secrets", "min_containers", "max_containers", "buffer_containers", "scaledown_window"),
         *("timeout", "startup_timeout", "name", "block_network", "include_source", "cpu", "memory", "is_generator"),
+        *("retries", "single_use_containers"),
         *RENAMED,
         *NOT_HONOURED,
         *REFUSED,
@@ -83,6 +83,7 @@ class Options:
     startup_timeout: float | None = None
     block_network: bool = False
     include_source: bool | None = None
+    retries: RetryPolicy | None = None
     notices: tuple[str, ...] = ()
 
 
@@ -116,6 +117,7 @@ def read(owner: str, given: Mapping[str, Any], concurrency: tuple[int, int] | No
         startup_timeout=_optional_seconds(owner, "startup_timeout", values.get("startup_timeout")),
         block_network=_flag(owner, "block_network", values.get("block_network", False)),
         include_source=values.get("include_source"),
+        retries=retries.read(owner, values.get("retries")),
         notices=tuple(notices),
     )
 
@@ -217,6 +219,12 @@ def _policy(owner: str, values: Mapping[str, Any], concurrency: tuple[int, int])
             f"{owner}: min_containers={least} is above max_containers={most}. "
             f"Use @app.function(min_containers={least}, max_containers={least}) or lower min_containers."
         )
+    single_use = _flag(owner, "single_use_containers", values.get("single_use_containers", False))
+    if single_use and concurrency[0] > 1:
+        raise InvalidError(
+            f"{owner}: single_use_containers=True lets a container take one input, @concurrent {concurrency[0]} at once. "
+            f"Leave one of them out."
+        )
     window = values.get("scaledown_window", 60)
     return ScalePolicy(
         min_containers=least,
@@ -225,6 +233,7 @@ def _policy(owner: str, values: Mapping[str, Any], concurrency: tuple[int, int])
         scaledown_window=_seconds(owner, "scaledown_window", window),
         max_inputs=concurrency[0],
         target_inputs=concurrency[1],
+        single_use=single_use,
     )
 
 

@@ -52,6 +52,8 @@ class Addresses:
 
     async def give(self, app: LiveApp, function: LiveFunction) -> None:
         """Give it its port and URL; requests meet 404 until it is routed. Undone by `withdraw`. Raises ExecutionError."""
+        if not function.hostname:
+            return
         function.hostname_url = self.url(function.hostname)
         if self._settings.domain != "localhost" or app.kind == "preview":
             function.url = function.hostname_url

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from zygo.errors import ConflictError, Error, InvalidError, NotFoundError
 from zygo.gateway.admission import Admission
-from zygo.gateway.routes import Endpoint, Routes
-from zygo.sdk import labels
+from zygo.gateway.routes import Endpoint, RequestRecord, Routes
 from zygo.server.live import Generation, LiveApp, LiveFunction
-from zygo.server.logs import AppLog
 from zygo.server.sessions import Session
 
 if TYPE_CHECKING:
@@ -25,26 +24,49 @@ if TYPE_CHECKING:
     from zygo.scheduler.loop import Scheduler
     from zygo.scheduler.pool import Pool
     from zygo.server.addresses import Addresses
+    from zygo.server.app_logs import AppLog, AppLogs
+    from zygo.server.live import Kind
     from zygo.settings import Settings
 
 log = logging.getLogger("zygo.apps")
 
+CALL_GRACE = 15.0
+"""Seconds beyond its timeout after which a called function's container is taken for stuck: it has had 5 s to obey by then."""
+
 END_GRACE = 1.0
 """Seconds that containers have when their ephemeral app ends: `serve` was ended by a person who is waiting."""
+
+FINISH_GRACE = 10.0
+"""Seconds that containers have when a program is done: their last words are part of what it prints."""
+
+
+def function_id(key: str, kind: str, app: str, name: str) -> str:
+    """The id under which a function is called: the same for every revision of an app, and each time it is served."""
+    owner = f"{app}/dev" if kind == "ephemeral" else key
+    return "fu-" + hashlib.sha256(f"{owner}/{name}".encode()).hexdigest()[:22]
 
 
 class Apps:
     """Opens and ends apps, and keeps the gateway's routes as they say."""
 
-    def __init__(self, settings: Settings, scheduler: Scheduler, gateway: Gateway, addresses: Addresses) -> None:
+    def __init__(
+        self, settings: Settings, scheduler: Scheduler, gateway: Gateway, addresses: Addresses, logs: AppLogs
+    ) -> None:
         self._settings = settings
         self.scheduler = scheduler
         self._gateway = gateway
         self.addresses = addresses
+        self._logs = logs
         self._apps: dict[str, LiveApp] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._claims: list[tuple[LiveApp, Generation]] = []
         self.end_code = "stopped"
+        self._calls_api: dict[str, Endpoint] = {}
+
+    @property
+    def all(self) -> list[LiveApp]:
+        """Every app, previews included."""
+        return list(self._apps.values())
 
     @property
     def empty(self) -> bool:
@@ -73,15 +95,22 @@ class Apps:
         """The app with that key."""
         return self._apps.get(key)
 
-    def open_log(self, name: str) -> AppLog:
-        """The log file of the app `name`. Whoever opens it closes it."""
-        directory = self._settings.data_dir / "logs" / "apps"
-        return AppLog(directory, labels.normalise(name), self._settings.log_bytes)
+    def open_log(self, name: str, *, ephemeral: bool = False) -> AppLog:
+        """The log of the app `name`. Whoever opens it closes it."""
+        return self._logs.open(name, ephemeral=ephemeral)
 
-    async def open(self, name: str, file: str, *, force: bool) -> Session:
-        """A new ephemeral app. Raises ConflictError when one of that name is served, unless `force`."""
+    async def open(
+        self, name: str, file: str, *, force: bool = False, running: bool = False, detached: bool = False
+    ) -> Session:
+        """A new ephemeral app. Raises ConflictError when one of that name is served, unless `force`.
+
+        One that is `running` shares its name with any other; a `detached` one goes on without its client until its
+        functions have nothing to do.
+        """
         if not name:
             raise InvalidError("The app has no name.")
+        if running:
+            return self._begin(Session(name, file, running=True, detached=detached), "run")
         other = self.find(name, "ephemeral")
         if other is not None and other.session is not None:
             if not force:
@@ -91,10 +120,12 @@ class Apps:
                 )
             other.session.end(f"another `zygo serve --force` took over the app {name!r}")
             await self.end(other)
-        session = Session(name, file)
-        app = LiveApp(session.id, name, "ephemeral", self.open_log(name), session=session)
+        return self._begin(Session(name, file), "ephemeral")
+
+    def _begin(self, session: Session, kind: Kind) -> Session:
+        app = LiveApp(session.id, session.app, kind, self.open_log(session.app, ephemeral=True), session=session)
         self.add(app)
-        task = asyncio.get_running_loop().create_task(self._end_with_session(app, session), name=f"app {name}")
+        task = asyncio.get_running_loop().create_task(self._end_with_session(app, session), name=f"app {app.name}")
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         return session
@@ -138,8 +169,26 @@ class Apps:
         if self._ending:
             await asyncio.wait(self._ending)
 
+    async def finish(self, app: LiveApp) -> None:
+        """End an app whose program is done; its session ends last, so that all that was printed goes there."""
+        await self.end(app, FINISH_GRACE)
+        if app.session is not None:
+            app.session.end("the program has ended", "done")
+
+    def runs(self, name: str) -> list[LiveApp]:
+        """The programs that run under that name, or id."""
+        return [app for app in self._apps.values() if app.kind == "run" and name in (app.name, app.key)]
+
     async def _end_with_session(self, app: LiveApp, session: Session) -> None:
-        await session.ended.wait()
+        waits = [asyncio.ensure_future(event.wait()) for event in (session.ended, session.abandoned)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not session.ended.is_set():
+            await app.idle(session.ended)
+            session.end("its functions have nothing left to do")
         try:
             await self.end(app)
         except Exception:
@@ -150,11 +199,11 @@ class Apps:
     def function(self, app: LiveApp, spec: FunctionSpec) -> LiveFunction:
         """The live function for `spec`: the one the app has under that name and label, or a new one that is not reachable
         yet. Raises ConflictError when another app has its hostname."""
-        label = self.addresses.label(app, spec, app.suffix)
+        label = self.addresses.label(app, spec, app.suffix) if spec.web is not None else None
         known = app.functions.get(spec.name)
         if known is not None and known.label == label:
             return known
-        hostname = self.addresses.hostname(label)
+        hostname = self.addresses.hostname(label) if label is not None else ""
         self._check_free(app, spec.name, hostname)
 
         def on_wait() -> None:
@@ -164,7 +213,7 @@ class Apps:
 
         admission = Admission(max_waiting=self._settings.max_waiting, clock=asyncio.get_running_loop(), on_wait=on_wait)
         admission.on_change.append(self.scheduler.poke)
-        return LiveFunction(spec.name, label, hostname, admission)
+        return LiveFunction(function_id(app.key, app.kind, app.name, spec.name), spec.name, label, hostname, admission)
 
     @contextlib.contextmanager
     def claim(self, app: LiveApp, generation: Generation) -> Iterator[None]:
@@ -180,7 +229,7 @@ class Apps:
             self._claims.remove(claim)
 
     def _check_free(self, app: LiveApp, name: str, hostname: str) -> None:
-        if app.kind == "preview":
+        if app.kind == "preview" or not hostname:
             return  # where it and an app meet, the app is routed
         owners = [(other, other.functions) for other in self._apps.values()]
         for other, functions in [*owners, *((claimer, made.functions) for claimer, made in self._claims)]:
@@ -197,7 +246,8 @@ class Apps:
         for function in functions:
             function.spec = generation.specs[function.name]
             function.endpoint = self._endpoint(app, function)
-            self.addresses.keep(function)
+            if app.kind != "run":  # it has its names once
+                self.addresses.keep(function)
         gone = [f for f in app.functions.values() if f not in functions]
         app.functions = {f.name: f for f in functions}
         self.update_routes()
@@ -215,9 +265,13 @@ class Apps:
         """Swap the gateway's table for what the live apps say now. An app's own name wins over a preview's."""
         hosts: dict[str, Endpoint] = {}
         ports: dict[int, Endpoint] = {}
+        called = dict(self._calls_api)
         for app in sorted(self._apps.values(), key=lambda each: each.kind != "preview"):
             for function in app.functions.values():
                 if function.endpoint is None or function.spec is None:
+                    continue
+                if function.spec.web is None:
+                    called[function.id] = function.endpoint
                     continue
                 hosts[function.hostname] = function.endpoint
                 if function.port is not None:
@@ -226,6 +280,12 @@ class Apps:
                     preview = self.addresses.label(app, function.spec, f"v{app.version}")
                     hosts.setdefault(self.addresses.hostname(preview), function.endpoint)
         self._gateway.routes = Routes(MappingProxyType(hosts), MappingProxyType(ports))
+        self._gateway.functions = Routes(MappingProxyType(called))
+
+    def serve_calls(self, endpoint: Endpoint) -> None:
+        """Let callers of functions reach the server itself under this endpoint."""
+        self._calls_api = {endpoint.function: endpoint}
+        self.update_routes()
 
     def _endpoint(self, app: LiveApp, function: LiveFunction) -> Endpoint:
         spec = function.spec
@@ -246,15 +306,21 @@ class Apps:
             reasons = (g.traffic[function.name].explain(backend) for g in app.generations if function.name in g.traffic)
             return next((reason for reason in reasons if reason), None)
 
+        def log_call(record: RequestRecord) -> None:
+            record.method, record.path = "CALL", function.name
+            app.requests.add(record)
+
+        web = spec.web is not None
         return Endpoint(
             function=function.name,
             app=app.name,
             url=function.url,
             admission=function.admission,
-            timeout=spec.timeout,
+            # The container keeps a called function's time itself, for each input, and ends code that does not obey.
+            timeout=spec.timeout if web else spec.timeout + CALL_GRACE,
             queue_timeout=max(spec.timeout, spec.startup_timeout or 0.0),
-            debug=app.debug,
-            log=app.requests.add,
+            debug=app.debug or not web,
+            log=app.requests.add if web else log_call,
             on_timeout=on_timeout,
             explain=explain,
             max_body=self._settings.max_body_bytes,
@@ -330,7 +396,7 @@ class Apps:
             {
                 "id": app.key,
                 "name": app.name,
-                "state": "serving" if app.session else "deployed",
+                "state": app.state,
                 "file": app.session.file if app.session else "",
                 "version": app.version,
                 "functions": [

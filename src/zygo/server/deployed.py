@@ -129,8 +129,8 @@ class DeployedApps:
     async def deploy(self, name: str, spec: AppSpec, by: Provenance, strategy: str, emit: Emit) -> dict[str, Any]:
         """Deploy `spec` as `name`. Returns the last event: published, unchanged, failed or missing."""
         _check(name, by, strategy)
-        if not any(function.web for function in spec.functions):
-            raise InvalidError(f"The app {name!r} has no web function: nothing of it could be called.")
+        if not spec.functions:
+            raise InvalidError(f"The app {name!r} has no functions: nothing of it could be called.")
         spec = replace(spec, name=name)
         async with self._changing(name, emit):
             missing = self._deployments.missing(spec)
@@ -277,7 +277,9 @@ class DeployedApps:
             await asyncio.sleep(LOOK_SECONDS)
             now = asyncio.get_running_loop().time()
             for preview in [p for previews in self._previews.values() for p in previews.values()]:
-                used = max((f.admission.last_active for f in preview.functions.values()), default=now)
+                used = max(
+                    (a.last_active or a.made_at for a in (f.admission for f in preview.functions.values())), default=now
+                )
                 if preview.generations and not preview.busy and now - used > PREVIEW_IDLE_SECONDS:
                     async with preview.lock:
                         preview.wake = self._wakers.get(preview.key)
@@ -304,6 +306,8 @@ class DeployedApps:
         urls = {}
         for function in app.functions.values() if app is not None else ():
             assert function.spec is not None
+            if function.spec.web is None:
+                continue
             label = self._apps.addresses.label(app, function.spec, f"v{revision.version}")  # type: ignore[arg-type]
             urls[function.name] = self._apps.addresses.url(self._apps.addresses.hostname(label))
         return urls

@@ -135,9 +135,8 @@ class Deployments:
         """The names of an app, without anything that runs; whoever publishes them sets `app.wake` first."""
         generation = Generation()
         for function in spec.functions:
-            if function.web is not None:
-                generation.functions[function.name] = self._apps.function(app, function)
-                generation.specs[function.name] = function
+            generation.functions[function.name] = self._apps.function(app, function)
+            generation.specs[function.name] = function
         return generation
 
     async def _start(self, work: _Publication) -> None:
@@ -175,10 +174,8 @@ class Deployments:
             )
         taken: dict[str, str] = {}
         for function in work.spec.functions:
-            if function.web is None:
-                continue
             live = self._apps.function(work.app, function)
-            if live.hostname in taken:
+            if live.hostname and live.hostname in taken:
                 raise InvalidError(
                     f"The functions {taken[live.hostname]!r} and {live.name!r} have the same hostname {live.hostname}. "
                     f"Give one of them another label=."
@@ -200,7 +197,7 @@ class Deployments:
             interpreter = await self._builder.interpreter(version, on_line=on_line)
             work.runtimes[version] = await self._builder.runtime_layer(interpreter, on_line=on_line)
 
-        images = {_key(f.image): f.image for f in work.spec.functions if f.web is not None}
+        images = {_key(f.image): f.image for f in work.spec.functions}
         try:
             async with asyncio.TaskGroup() as group:
                 for image in images.values():
@@ -232,6 +229,7 @@ class Deployments:
         return RevisionPlan(
             id=files.name,
             app=work.app.name,
+            address=work.app.address,
             image=built.hash,
             python=built.python,
             binds=(built.venv,) if prefix.is_relative_to("/usr") else (built.venv, prefix),
@@ -243,7 +241,7 @@ class Deployments:
             env=dict(first.env),
             image_env=dict(built.env),
             workdir=built.workdir,
-            urls={function.name: function.url for function in work.generation.functions.values()},
+            urls={function.name: function.url for function in work.generation.functions.values() if function.url},
             network="none" if first.block_network else self._settings.network,
             preload=work.spec.third_party,
             debug=work.app.debug,
@@ -263,6 +261,7 @@ class Deployments:
             log=lambda container, text: work.app.on_log(spec.name, container, "system", text),
             grace=self._settings.grace_period,
         )
+        traffic.on_used = generation.pools[spec.name].drain
 
     async def _undo(self, work: _Publication) -> None:
         for pool in work.generation.pools.values():
@@ -281,7 +280,8 @@ class Deployments:
     def _describe(self, app: LiveApp, function: LiveFunction) -> dict[str, Any]:
         spec = function.spec
         assert spec is not None
-        assert spec.web is not None
+        if spec.web is None or function.label is None:
+            return {"name": function.name, "url": ""}
         return {
             "name": function.name,
             "url": function.url,
@@ -308,9 +308,8 @@ def _groups(spec: AppSpec) -> list[list[FunctionSpec]]:
     """Functions that can share a zygote: the same image, environment and network."""
     groups: dict[str, list[FunctionSpec]] = {}
     for function in spec.functions:
-        if function.web is not None:
-            key = json.dumps([encode(function.image), sorted(function.env.items()), function.block_network])
-            groups.setdefault(key, []).append(function)
+        key = json.dumps([encode(function.image), sorted(function.env.items()), function.block_network])
+        groups.setdefault(key, []).append(function)
     return list(groups.values())
 
 

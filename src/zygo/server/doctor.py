@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import platform
 import shutil
+import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +18,8 @@ from zygo.engine import machine
 from zygo.engine.images import guest_package
 from zygo.errors import Error
 from zygo.runtime import network
-from zygo.runtime.cgroup import Cgroups
 from zygo.runtime.sandbox import write_etc
+from zygo.sdk.delegation import scope_prefix
 from zygo.server.ports import resolves_localhost_names
 from zygo.settings import Settings
 from zygo.version import fingerprint
@@ -25,6 +28,9 @@ LEAST_KERNEL = (5, 11)
 """The first with overlay file systems in user namespaces (kernel newbies, Linux 5.11)."""
 
 LEAST_FREE_BYTES = 2 * 2**30
+
+PROBE_SECONDS = 20.0
+"""For an interpreter to start and to make a control group: 100 ms; this is for a cold disk."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +120,27 @@ def _network(sandboxed: bool) -> Check:
 
 
 def _cgroups() -> Check:
-    groups = Cgroups.open(f"doctor-{os.getpid()}")
-    if groups is not None:
-        groups.close()
-        return Check("control groups", True, "warning", "memory, cpu and pids")
+    """Tried in a process of its own, started as a server would be: where it stands decides what it may do."""
+    command = [*scope_prefix(), sys.executable, "-m", "zygo.runtime.cgroup", f"doctor-{os.getpid()}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+        found = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        found = {"ok": False, "detail": f"the attempt failed: {error}", "mend": ""}
+    if not found["ok"]:
+        fallback = "memory limits are kept by resource limits and a watchdog, cpu limits not at all"
+        return Check("control groups", False, "warning", f"{found['detail']}: {fallback}", found["mend"])
+    if "cpu" in found["controllers"]:
+        return Check("control groups", True, "warning", found["detail"])
     return Check(
         "control groups",
         False,
         "info",
-        "not available: memory limits are kept by resource limits and a watchdog, cpu limits not at all",
-        "Run the server as root on a machine with version 1 control groups, or accept the weaker limits.",
+        f"{found['detail']}: cpu limits are not kept, since that controller is not delegated to this user",
+        "sudo mkdir -p /etc/systemd/system/user@.service.d && "
+        "printf '[Service]\\nDelegate=cpu memory pids\\n' | "
+        "sudo tee /etc/systemd/system/user@.service.d/zygo.conf && sudo systemctl daemon-reload\n"
+        "(It holds from the next login on.)",
     )
 
 

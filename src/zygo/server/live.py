@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Literal
 
 from zygo.server.requests import RequestLog
@@ -16,14 +17,18 @@ if TYPE_CHECKING:
     from zygo.model import FunctionSpec
     from zygo.scheduler.pool import Pool
     from zygo.sdk.labels import Label
-    from zygo.server.logs import AppLog
+    from zygo.server.app_logs import AppLog
+    from zygo.server.log_lines import Line
     from zygo.server.sessions import Session
     from zygo.server.traffic import FunctionTraffic
 
 HOLD_SECONDS = 0.5
 """How long requests wait for code that was just saved, before the old code answers them after all."""
 
-Kind = Literal["ephemeral", "deployed", "preview"]
+IDLE_SECONDS = 3.0
+"""How long a detached app must have had nothing to do before it ends: one call may be about to follow another."""
+
+Kind = Literal["ephemeral", "run", "deployed", "preview"]
 
 
 class Generation:
@@ -39,9 +44,13 @@ class Generation:
 
 
 class LiveFunction:
-    """One web function for as long as its app has it: its names and its waiting line outlive every revision."""
+    """One function for as long as its app has it: its names and its waiting line outlive every revision.
 
-    def __init__(self, name: str, label: Label, hostname: str, admission: Admission) -> None:
+    A web function has a `label` and a `hostname`; the others have none ("") and are called by their `id`.
+    """
+
+    def __init__(self, identifier: str, name: str, label: Label | None, hostname: str, admission: Admission) -> None:
+        self.id = identifier
         self.name = name
         self.label = label
         self.hostname = hostname
@@ -58,8 +67,9 @@ class LiveApp:
 
     Arguments:
         key: unique on this server: the id of a session or of a deployed app.
-        kind: `ephemeral` lives as long as its session; `deployed` until it is stopped; `preview` is a kept revision of
-            a deployed app under names of its own.
+        kind: `ephemeral` lives as long as its session; `run` too, and there may be several of one name, each under
+            hostnames of its own; `deployed` until it is stopped; `preview` is a kept revision of a deployed app under
+            names of its own.
         version: of the active revision; 0 for an ephemeral one, which counts none.
 
     While `wake` is set nothing of it runs yet, and it is called whenever a request waits for the app.
@@ -88,22 +98,56 @@ class LiveApp:
         self.retiring: set[asyncio.Task[None]] = set()
         self.wake: Callable[[], None] | None = None
         self.log_file = log_file
+        if session is not None:
+            log_file.on_line = self._show
         self.requests = RequestLog(self, log_file, lambda function, text: self.on_log(function, "", "system", text))
 
     @property
     def suffix(self) -> str:
         """What its hostnames end in, after a dash."""
-        return {"ephemeral": "dev", "deployed": "", "preview": f"v{self.version}"}[self.kind]
+        return {
+            "ephemeral": "dev",
+            "run": f"r{self.key[-7:]}",
+            "deployed": "",
+            "preview": f"v{self.version}",
+        }[self.kind]
+
+    @property
+    def address(self) -> str:
+        """How its functions find each other: by its name, or, while others may have that too, by its id."""
+        return self.name if self.session is None else self.key
 
     @property
     def debug(self) -> bool:
         """Whether callers may see tracebacks: under `serve` the caller is the developer."""
-        return self.kind == "ephemeral"
+        return self.session is not None
 
     @property
     def busy(self) -> bool:
         """Whether a request waits or is in flight."""
         return any(f.admission.waiting or f.admission.in_flight for f in self.functions.values())
+
+    @property
+    def state(self) -> str:
+        """What a list of apps says of it."""
+        if self.session is None:
+            return self.kind
+        if self.kind == "ephemeral":
+            return "serving"
+        return "detached" if self.session.abandoned.is_set() else "running"
+
+    async def idle(self, stop: asyncio.Event) -> None:
+        """Return once it had nothing to do for IDLE_SECONDS, or `stop` is set."""
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        while not stop.is_set():
+            if self.busy:
+                since = loop.time()
+            left = since + IDLE_SECONDS - loop.time()
+            if left <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), min(left, IDLE_SECONDS))
 
     def emit(self, event: dict[str, Any]) -> None:
         """Tell whoever holds the app's session, if somebody does."""
@@ -128,9 +172,11 @@ class LiveApp:
 
     def on_log(self, function: str, container: str, stream: str, text: str) -> None:
         """One line of output, to the terminal and to the file."""
-        self.log_file.write(function, stream, text)
-        if self.session is not None:
-            self.session.log(function, container, stream, text)
+        self.log_file.write(function, stream, text, container=container)
+
+    def _show(self, line: Line) -> None:
+        if self.session is not None and line.stream != "request":  # the terminal gets requests with all their figures
+            self.session.log(line.function, line.container, line.stream, line.text)
 
     def close_log(self) -> None:
         """Close the log file, unless it is another app's (a preview writes to that of its app)."""

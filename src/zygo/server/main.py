@@ -36,10 +36,12 @@ from zygo.errors import AlreadyExistsError, Error, ExecutionError
 from zygo.gateway.proxy import Gateway
 from zygo.scheduler.loop import Scheduler
 from zygo.server.addresses import Addresses
+from zygo.server.app_logs import AppLogs
 from zygo.server.apps import Apps
 from zygo.server.deployed import DeployedApps
 from zygo.server.deployments import Deployments
 from zygo.server.logs import open_server_log
+from zygo.server.notify import managed, notify
 from zygo.server.ports import PortBook, resolves_localhost_names
 from zygo.server.sources import SourceStore
 from zygo.settings import Settings
@@ -97,6 +99,7 @@ class Server:
             max_containers=settings.max_containers,
             name=_name_of(settings.data_dir),
         )
+        self.machine.door = settings.door
         if settings.sandbox == "require" and not self.machine.sandboxed:
             raise ExecutionError(f"ZYGO_SANDBOX=require: {self.machine.warnings[0]}")
         for text in self.machine.warnings:
@@ -109,10 +112,13 @@ class Server:
             loop.add_signal_handler(signal.SIGHUP, lambda: None)
             log.info("zygo %s serves on %s:%d (pid %d)", version(), settings.host, self.gateway_port, os.getpid())
             ready(None)
+            notify("READY=1")
             idle = asyncio.create_task(self._end_when_idle(), name="idle check")
             stack.callback(idle.cancel)
             await self._stop.wait()
             log.info("stopping: %s", self._reason)
+            notify("STOPPING=1")
+            self.app_logs.end_followers()
             await self.apps.end_sessions()
             if self.apps.in_use:
                 await self.gateway.close(STOP_GRACE)
@@ -138,7 +144,9 @@ class Server:
         book = PortBook(settings.data_dir / "ports.json")
         self.gateway_port = await self._listen(book)
         addresses = Addresses(settings, self.gateway, book, self.gateway_port, names_resolve=resolves_localhost_names())
-        self.apps = Apps(settings, self.scheduler, self.gateway, addresses)
+        self.app_logs = AppLogs(settings.data_dir / "logs" / "apps", settings.log_bytes)
+        stack.push_async_callback(self.app_logs.close)
+        self.apps = Apps(settings, self.scheduler, self.gateway, addresses, self.app_logs)
         stack.push_async_callback(self.apps.close)
         self.deployments = Deployments(settings, builder, engine, self.sources, self.apps, guest)
         self.deployed = DeployedApps(settings, self.store, self.apps, self.deployments)
@@ -189,6 +197,7 @@ class Server:
             "fingerprint": self.fingerprint,
             "pid": os.getpid(),
             "on_demand": self.on_demand,
+            "managed": managed(),
             "started_at": self.started_at,
             "prefix": sys.prefix,
             "data_dir": str(self.settings.data_dir),
@@ -203,7 +212,7 @@ class Server:
             "max_containers": self.machine.max_containers,
             "sandbox": "bubblewrap" if self.machine.sandboxed else "none",
             "network": self.machine.network,
-            "limits": "cgroups" if self.machine.cgroups is not None else "rlimits and a watchdog",
+            "limits": self.machine.cgroups.describe() if self.machine.cgroups is not None else "rlimits and a watchdog",
             "warnings": list(self.machine.warnings),
         }
 

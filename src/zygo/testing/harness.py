@@ -58,6 +58,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from zygo.engine.images import GROUP_PREFIX
 from zygo.testing import processes
 
 if TYPE_CHECKING:
@@ -236,18 +237,19 @@ class Place:
         kept = ("server", "image") if pid is not None else ()
         found = [f"process {p.pid} ({p.kind}): {p.command[:160]}" for p in self.processes() if p.kind not in kept]
         sockets = [path for path in self.runtime.rglob("*") if path.is_socket()]
-        control = {self.runtime / "control.sock"} if pid is not None else set()
-        found += [f"socket {path}" for path in sockets if path not in control]
+        names = ("control.sock", "calls.sock", "doors/server.sock", "doors/calls/calls.sock")
+        own = {self.runtime / name for name in names} if pid is not None else set()
+        found += [f"socket {path}" for path in sockets if path not in own]
         for folder in ("revisions", "staging"):
             here = self.data / folder
             found += [f"files {path}" for path in (here.iterdir() if here.is_dir() else ()) if path.name != ".probe"]
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         found += [f"mount {line}" for line in mounts if str(self.root) in line]
-        found += [f"cgroup {path}" for path in self.cgroups()]
+        found += [f"cgroup {path}" for path in self.cgroups() if not (pid and path.name.startswith(GROUP_PREFIX))]
         return found
 
     def cgroups(self) -> list[Path]:
-        """The control group directories of this place's containers."""
+        """The control group directories of this place's containers and zygotes."""
         name = "zygo-" + hashlib.sha256(str(self.data.resolve()).encode()).hexdigest()[:8]
         groups = []
         for path, folders, _ in os.walk("/sys/fs/cgroup"):

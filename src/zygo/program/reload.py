@@ -12,12 +12,12 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 from zygo import errors, model
+from zygo.program import headstart
 
 if TYPE_CHECKING:
     from zygo.loader import AppRef, Evaluated
@@ -129,21 +129,9 @@ class WarmLoader:
             return {"error": {**errors.to_json(died), "crashed": True}}
         return dict(json.loads(line))
 
-    def _spawn(self) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        self._installed = _installed()
-        with theirs:
-            # -P: the current folder's modules must not stand in for the standard library's.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "zygo.cli.evaluator", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        return ours
-
     async def _start(self) -> None:
-        ours = self._spawn()
+        self._installed = _installed()
+        self._process, ours = headstart.take()
         self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=_ANSWER_LIMIT)
 
     def _send(self, request: dict[str, Any]) -> bool:

@@ -1,0 +1,86 @@
+"""What a program that calls functions asks of the server itself: which functions there are, and how busy they are.
+
+Served on a socket of its own behind the gateway's listeners for calls, as the function `zygo`: containers reach it too, so it
+holds nothing but what a container may do.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from zygo.errors import Error, InvalidError, to_json
+from zygo.gateway.admission import Admission
+from zygo.gateway.container import Backend
+from zygo.gateway.routes import Endpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.requests import Request
+
+    from zygo.gateway.admission import Clock
+    from zygo.server.called import CalledFunctions
+
+log = logging.getLogger("zygo.calls")
+
+SERVER = "zygo"
+"""The host under which callers find this; no function id is like it."""
+
+
+def build_calls_api(functions: CalledFunctions) -> Starlette:
+    """The application."""
+    api = _CallsApi(functions)
+    routes = [
+        Route("/v1/functions", api.find),
+        Route("/v1/functions/{id}/stats", api.stats),
+        Route("/v1/functions/{id}/autoscaler", api.update_autoscaler, methods=["POST"]),
+    ]
+    return Starlette(routes=routes, exception_handlers={Error: _error_response, Exception: _error_response})
+
+
+def endpoint(socket: Path, clock: Clock) -> Endpoint:
+    """How the gateway reaches it."""
+    admission = Admission(max_waiting=1000, clock=clock)
+    admission.add(Backend("server", str(socket), 1000))
+    return Endpoint(function=SERVER, app=SERVER, url="", admission=admission, timeout=60.0, queue_timeout=60.0)
+
+
+class _CallsApi:
+    def __init__(self, functions: CalledFunctions) -> None:
+        self._functions = functions
+
+    async def find(self, request: Request) -> Response:
+        """A function by the app's name and its own."""
+        query = request.query_params
+        return JSONResponse(self._functions.describe(query.get("app", ""), query.get("name", "")))
+
+    async def stats(self, request: Request) -> Response:
+        """How busy it is."""
+        return JSONResponse(self._functions.stats(request.path_params["id"]))
+
+    async def update_autoscaler(self, request: Request) -> Response:
+        """Other bounds, until the next revision."""
+        try:
+            settings = json.loads(await request.body() or b"{}")
+        except ValueError:
+            settings = None
+        if not isinstance(settings, dict):
+            raise InvalidError("The settings of the autoscaler are not a JSON object.")
+        return JSONResponse(self._functions.update_autoscaler(request.path_params["id"], settings))
+
+
+async def _error_response(request: Request, error: Exception) -> Response:
+    if isinstance(error, Error):
+        return JSONResponse({"error": to_json(error)}, status_code=error.http_status)
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    said: dict[str, Any] = {
+        "kind": "InternalFailure",
+        "message": f"{type(error).__name__}: {error}; see the server's log",
+    }
+    return JSONResponse({"error": said}, status_code=500)
