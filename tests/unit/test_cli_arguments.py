@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal, Optional
 
 import pytest
 
@@ -15,7 +15,11 @@ def typed(name: str, count: int = 3, ratio: float = 0.5, dry_run: bool = False, 
     """Say it."""
 
 
-def moments(at: datetime.datetime, day: Optional[datetime.date] = None, other: datetime.datetime | None = None) -> None: ...
+def moments(
+    at: datetime.datetime,
+    day: Optional[datetime.date] = None,  # noqa: UP045
+    other: datetime.datetime | None = None,
+) -> None: ...
 
 
 def choices(mode: Literal["fast", "slow"], level: Literal[1, 2] = 1) -> None: ...
@@ -24,7 +28,7 @@ def choices(mode: Literal["fast", "slow"], level: Literal[1, 2] = 1) -> None: ..
 def bare(first, second=2, third=True, fourth=None) -> None: ...  # type: ignore[no-untyped-def]
 
 
-def as_text(count: "int", name: Any = None) -> None: ...
+def as_text(count: int, name: Any = None) -> None: ...
 
 
 def words(*args: str) -> None: ...
@@ -43,7 +47,7 @@ def words(*args: str) -> None: ...
             moments,
             "--at 2026-01-02T03:04:05+00:00 --day 2026-01-02",
             {
-                "at": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc),
+                "at": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
                 "day": datetime.date(2026, 1, 2),
                 "other": None,
             },
@@ -74,9 +78,7 @@ def test_star_takes_every_word_as_it_is() -> None:
         (moments, "--at yesterday", "not a time such as"),
     ],
 )
-def test_words_that_do_not_fit_are_named(
-    raw: Any, given: str, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_words_that_do_not_fit_are_named(raw: Any, given: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         read(raw, "zygo run x.py", given.split())
     assert end.value.code == 2
@@ -95,12 +97,17 @@ def test_help_shows_the_options(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_cannot_be_an_option_is_refused_with_a_mend() -> None:
     def lists(names: list[str]) -> None: ...
 
-    def several(value: Union[int, str]) -> None: ...
+    def several(value: int | str) -> None: ...
 
     def both(first: int, *rest: str) -> None: ...
 
     def anything(**options: str) -> None: ...
 
-    for raw, said in ((lists, "names: list"), (several, "value: "), (both, "keep one kind"), (anything, r"\*\*options")):
+    for raw, said in (
+        (lists, "names: list"),
+        (several, "value: "),
+        (both, "keep one kind"),
+        (anything, r"\*\*options"),
+    ):
         with pytest.raises(InvalidError, match=said):
             read(raw, "zygo run x.py", [])
