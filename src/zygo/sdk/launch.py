@@ -29,6 +29,7 @@ from typing import Any, Callable
 from zygo import errors
 from zygo.sdk.client import Client
 from zygo.sdk.delegation import scope_prefix
+from zygo.sdk.where import Remote
 from zygo.version import fingerprint, version
 
 START_SECONDS = 60.0
@@ -56,6 +57,8 @@ class Place:
     data_dir: Path
     module: str = "zygo.server.main"
     """What is started there; a test may name another program that keeps the same contract."""
+    remote: Remote | None = None
+    """A server on another machine, which is meant instead; it is neither started by its lock nor replaced from here."""
     on_demand: bool = True
     """A server started now is one that a command needs, and ends when nobody does; False for one started by hand."""
 
@@ -73,6 +76,10 @@ async def connect(place: Place, *, replace: bool = True, say: Callable[[str], No
     Raises ConnectionError when the server does not start, VersionError when a newer one runs apps,
     PermissionDeniedError when the socket's directory is somebody else's.
     """
+    if place.remote is not None:
+        from zygo.sdk import distant
+
+        return await distant.connect(place.remote)
     _refuse_strangers(place.socket.parent)
     client = Client(place.socket)
     try:

@@ -13,6 +13,7 @@ from zygo.errors import ConflictError, Error, InvalidError, NotFoundError
 from zygo.gateway.admission import Admission
 from zygo.gateway.routes import Endpoint, RequestRecord, Routes
 from zygo.server.live import Generation, LiveApp, LiveFunction
+from zygo.server.remote_sessions import RemoteSession
 from zygo.server.sessions import Session
 
 if TYPE_CHECKING:
@@ -92,8 +93,11 @@ class Apps:
         """The log of the app `name`. Whoever opens it closes it."""
         return self._logs.open(name, ephemeral=ephemeral)
 
-    async def open(self, name: str, file: str, *, force: bool) -> Session:
-        """A new ephemeral app. Raises ConflictError when one of that name is served, unless `force`."""
+    async def open(self, name: str, file: str, *, force: bool, remote: bool = False) -> Session:
+        """A new ephemeral app. Raises ConflictError when one of that name is served, unless `force`.
+
+        The session of a `remote` command outlives its connection for a while.
+        """
         if not name:
             raise InvalidError("The app has no name.")
         other = self.find(name, "ephemeral")
@@ -105,7 +109,7 @@ class Apps:
                 )
             other.session.end(f"another `zygo serve --force` took over the app {name!r}")
             await self.end(other)
-        session = Session(name, file)
+        session = RemoteSession(name, file) if remote else Session(name, file)
         app = LiveApp(session.id, name, "ephemeral", self.open_log(name, ephemeral=True), session=session)
         self.add(app)
         task = asyncio.get_running_loop().create_task(self._end_with_session(app, session), name=f"app {name}")

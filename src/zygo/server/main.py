@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -34,26 +35,28 @@ from zygo.errors import AlreadyExistsError, Error, ExecutionError
 from zygo.gateway.proxy import Gateway
 from zygo.paths import CALLS_SOCKET
 from zygo.scheduler.loop import Scheduler
-from zygo.server import calls
+from zygo.server import calls, control
 from zygo.server.addresses import Addresses
 from zygo.server.api import build_api
 from zygo.server.app_logs import AppLogs
 from zygo.server.apps import Apps
+from zygo.server.audit import Audit
 from zygo.server.called import CalledFunctions
 from zygo.server.calls import build_calls_api
 from zygo.server.deployed import DeployedApps
 from zygo.server.deployments import Deployments
+from zygo.server.guard import Guard
 from zygo.server.logs import open_server_log
 from zygo.server.notify import managed, notify
 from zygo.server.ports import PortBook, resolves_localhost_names
 from zygo.server.sources import SourceStore
+from zygo.server.tokens import Tokens
 from zygo.settings import Settings
 from zygo.store.store import Store
 from zygo.version import fingerprint, version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 log = logging.getLogger("zygo.server")
 
@@ -131,6 +134,9 @@ class Server:
         stack.callback(self.scheduler.close)
         self.store = await Store.open(settings)
         stack.push_async_callback(self.store.close)
+        self.tokens, self.audit = Tokens(self.store.access), Audit(self.store.access)
+        await self.tokens.load()
+        stack.push_async_callback(self.tokens.close)
         self.sources = SourceStore(settings.data_dir, link=engine.sandboxed, is_root=self.machine.is_root)
         await asyncio.to_thread(self.sources.sweep, time.time(), await self.store.kept_hashes())
         builder = Builder(settings, uv=find_uv())
@@ -150,8 +156,11 @@ class Server:
         stack.push_async_callback(self.deployed.close)
         await self.deployed.restore()
         await self._serve_calls(stack)
-        stack.push_async_callback(self._serve_api().__aexit__, None, None, None)
-        await self._api.up.wait()
+        app = build_api(self)
+        api, life = _serve(app, settings.control_socket, "control API")
+        stack.push_async_callback(life.__aexit__, None, None, None)
+        await api.up.wait()
+        await self._serve_control(app, stack)
 
     async def _listen(self, book: PortBook) -> int:
         """The wanted port, else the one that was taken instead last time, else the next free one, which is remembered."""
@@ -184,9 +193,25 @@ class Server:
         await self.gateway.listen_for_calls(settings.calls_socket, 0o600)
         await self.gateway.listen_for_calls(settings.door / CALLS_SOCKET, 0o666)
 
-    def _serve_api(self) -> contextlib.AbstractAsyncContextManager[None]:
-        self._api, life = _serve(build_api(self), self.settings.control_socket, "control API")
-        return life
+    async def _serve_control(self, app: Any, stack: contextlib.AsyncExitStack) -> None:
+        """The control API over TCP, when it is asked for."""
+        settings = self.settings
+        sock = control.listen(settings, self.gateway_port)
+        if sock is None:
+            return
+        stack.callback(sock.close)
+        config = _config(Guard(app, self.tokens), http=control.HeadInTime)
+        if settings.control_cert:
+            certificate = control.Certificate(Path(settings.control_cert), Path(settings.control_key))
+            config.load()
+            config.ssl = certificate.context
+            following = asyncio.create_task(certificate.follow(), name="certificate")
+            stack.callback(following.cancel)
+        api = _Uvicorn(config)
+        life = _ApiLife(api, asyncio.create_task(api.serve(sockets=[sock]), name="control API over TCP"), None)
+        stack.push_async_callback(life.__aexit__, None, None, None)
+        await api.up.wait()
+        log.info("the control API listens on %s:%d", settings.control_host, settings.control_port)
 
     def stop(self, reason: str, *, replaced: bool = False) -> None:
         """End the server; with `replaced` its sessions are told to come back to the next one. May be called twice."""
@@ -223,6 +248,7 @@ class Server:
                 "port": self.gateway_port,
                 "requested_port": self.settings.port,
             },
+            "control": {"host": self.settings.control_host, "port": self.settings.control_port},
             "domain": self.settings.domain,
             "apps": self.apps.describe(),
             "containers": self.scheduler.running,
@@ -243,9 +269,23 @@ def _serve(app: Any, path: Path, name: str) -> tuple[_Uvicorn, _ApiLife]:
         sock.bind(str(path))
     finally:
         os.umask(mask)
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=60)
-    api = _Uvicorn(config)
+    api = _Uvicorn(_config(app))
     return api, _ApiLife(api, asyncio.create_task(api.serve(sockets=[sock]), name=name), path)
+
+
+def _config(app: Any, http: Any = "auto") -> uvicorn.Config:
+    # The headers of a proxy on this machine are believed, and of no other.
+    return uvicorn.Config(
+        app,
+        http=http,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=60,
+        server_header=False,
+        forwarded_allow_ips=["127.0.0.1", "::1"],
+    )
 
 
 class _Uvicorn(uvicorn.Server):
@@ -265,7 +305,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 class _ApiLife(contextlib.AbstractAsyncContextManager[None]):
-    def __init__(self, api: _Uvicorn, task: asyncio.Task[None], path: Path) -> None:
+    def __init__(self, api: _Uvicorn, task: asyncio.Task[None], path: Path | None) -> None:
         self._api, self._task, self._path = api, task, path
 
     async def __aexit__(self, *error: object) -> None:
@@ -275,7 +315,8 @@ class _ApiLife(contextlib.AbstractAsyncContextManager[None]):
             self._api.force_exit = True
             self._task.cancel()
             await asyncio.wait([self._task], timeout=2.0)
-        self._path.unlink(missing_ok=True)
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
 
 
 def _name_of(data: Path) -> str:

@@ -72,7 +72,11 @@ class Session:
             self._queue.put_nowait(None)
             self.ended.set()
 
-    async def events(self) -> AsyncIterator[list[Event]]:
+    def client_gone(self) -> None:
+        """Its connection has ended, and so does it."""
+        self.end("its command is gone")
+
+    async def events(self, after: int = 0) -> AsyncIterator[list[Event]]:
         """The events, as many at a time as have come, with a ping when nothing happens; ends after `end`, or when the consumer
         goes away."""
         yield [{"type": "session", "id": self.id}]
