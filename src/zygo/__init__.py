@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zygo.sdk.image import Image
     from zygo.sdk.partial import asgi_app, concurrent, fastapi_endpoint, web_endpoint
     from zygo.sdk.patterns import FilePatternMatcher
+    from zygo.sdk.retries import Retries
     from zygo.sdk.secret import Secret
 
     __version__: str
@@ -36,6 +37,7 @@ __all__ = [
     "FilePatternMatcher",
     "Function",
     "Image",
+    "Retries",
     "Secret",
     "asgi_app",
     "concurrent",
@@ -52,6 +54,7 @@ _HOMES = {
     "FilePatternMatcher": "patterns",
     "Function": "function",
     "Image": "image",
+    "Retries": "retries",
     "Secret": "secret",
     "asgi_app": "partial",
     "concurrent": "partial",

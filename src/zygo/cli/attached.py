@@ -12,7 +12,7 @@ import os
 import sys
 
 from zygo import errors
-from zygo.cli.place import own
+from zygo.program.place import own
 from zygo.sdk import launch
 from zygo.sdk.ssh import MARK
 from zygo.version import version

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 from zygo import errors, loader
 from zygo.cli import report
 from zygo.cli.live import Live
-from zygo.cli.place import client as server_client
-from zygo.cli.place import place
 from zygo.cli.publish import Publisher
-from zygo.sdk import launch
+from zygo.program.place import client as server_client
+from zygo.program.place import place
+from zygo.sdk import distant, launch
 
 if TYPE_CHECKING:
     from zygo.cli.output import Output
-    from zygo.cli.sources import Upload
+    from zygo.program.sources import Upload
     from zygo.sdk.client import Client, Session
 
 RETRY_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -157,12 +157,7 @@ class _Serve:
         client = await launch.connect(place(), replace=replace, say=self._output.hint)
         if replace:
             status = await client.status()
-            if client.remote is not None and status.get("domain") == "localhost":
-                self._output.warning(
-                    f"The domain of {client.remote.name} is localhost: the URLs are that machine's own, and lead nowhere "
-                    "from here. Start its server with ZYGO_DOMAIN and ZYGO_HOST."
-                )
-            for text in status.get("warnings", []):
+            for text in distant.warnings(status, client):
                 self._output.warning(text)
             gateway = status.get("gateway", {})
             wanted, port = gateway.get("requested_port"), gateway.get("port")

@@ -17,8 +17,8 @@ import typer
 
 from zygo import errors
 from zygo.cli import output
-from zygo.cli.place import client as server_client
-from zygo.cli.place import own, place, refuse_remote
+from zygo.program.place import client as server_client
+from zygo.program.place import own, place, refuse_remote
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

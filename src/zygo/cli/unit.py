@@ -30,7 +30,7 @@ Description=zygo server
 Type=notify
 NotifyAccess=main
 ExecStart={command}
-{environment}# A server that was killed is back within a second; one that cannot start (its database is away) is tried again for ever.
+{environment}# A server that was killed is back within a second; one whose database is away is tried again for ever.
 Restart=always
 RestartSec=500ms
 # The server ends its containers itself, so that requests in flight are answered; what is left then is killed.

@@ -156,13 +156,19 @@ class Client:
         await self._json("POST", f"/v1/sessions/{session}/release", {})
 
     @contextlib.asynccontextmanager
-    async def session(self, *, app: str, file: str, force: bool = False) -> AsyncIterator[Session]:
+    async def session(
+        self, *, app: str, file: str, force: bool = False, running: bool = False, detached: bool = False
+    ) -> AsyncIterator[Session]:
         """Open the session of an ephemeral app, which lives exactly as long as this context.
 
-        Raises ConflictError when another session serves `app` and `force` is not set. The session of a server on another
-        machine survives a connection that is cut: see resuming.py.
+        Arguments:
+            force: take over from another session that serves `app`; else ConflictError is raised when there is one.
+            running: it is for one run of a program, beside any other app of that name; `finish` ends it in order.
+            detached: the app outlives this context until its functions have nothing to do.
+
+        The session of a server on another machine survives a connection that is cut: see resuming.py.
         """
-        body = {"app": app, "file": file, "force": force}
+        body = {"app": app, "file": file, "force": force, "running": running, "detached": detached}
         if self.remote is not None:
             from zygo.sdk.resuming import RemoteSession
 
@@ -196,6 +202,10 @@ class Client:
         """`seen`: this command lives, and has the events up to `after`. `end`: the app is to end at once."""
         await self._json("POST", f"/v1/sessions/{session}/{what}", body, seconds=seconds)
 
+    async def finish(self, session: str) -> None:
+        """End the app of a session whose program is done; the session's last event follows when all is gone."""
+        await self._json("POST", f"/v1/sessions/{session}/finish", {}, seconds=STOP_APP_SECONDS)
+
     @contextlib.asynccontextmanager
     async def publish(self, session: str, app: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """Send an encoded AppSpec as a new revision; the context's value yields the events of making it."""
@@ -209,11 +219,11 @@ class Client:
 
     async def history(self, name: str) -> list[dict[str, Any]]:
         """The revisions of a deployed app, newest first. Raises NotFoundError."""
-        return list((await self._json("GET", f"/v1/apps/{quote(name, safe='')}/revisions"))["revisions"])
+        return list((await self._json("GET", _of_app(name, "revisions")))["revisions"])
 
     async def stop_app(self, name: str) -> dict[str, Any]:
         """Stop a deployed app for good; returns once its containers are gone. Raises NotFoundError."""
-        return await self._json("POST", f"/v1/apps/{quote(name, safe='')}/stop", {}, seconds=STOP_APP_SECONDS)
+        return await self._json("POST", _of_app(name, "stop"), {}, seconds=STOP_APP_SECONDS)
 
     @contextlib.asynccontextmanager
     async def change(self, name: str, what: str, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -222,7 +232,7 @@ class Client:
         `what` is `deployments` (with `app`, `by`, `strategy`), `rollback` (`version`, `by`, `strategy`) or `rollover`
         (`strategy`). An error that comes after the first event is raised by the iteration.
         """
-        path = f"/v1/apps/{quote(name, safe='')}/{what}"
+        path = _of_app(name, what)
         async with self._stream("POST", path, self._with_content(body), BUILD_SILENCE_SECONDS) as lines:
             yield _raising(lines)
 
@@ -325,7 +335,8 @@ class Client:
         if self._http is None:
             httpx = _library()
             base, headers = "http://zygo", {}
-            options: dict[str, Any] = {"uds": self.socket}
+            # No certificates: there is no TLS on a unix socket, and reading them takes 100 ms.
+            options: dict[str, Any] = {"uds": self.socket, "verify": False}
             if self.remote is not None and not self.socket:
                 base = self.remote.name
                 options = {"verify": where.tls(self.remote) or False, "socket_options": where.socket_options()}
@@ -402,3 +413,10 @@ async def _records(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
                 raise errors.ConnectionError("The server went away in the middle of a message") from None
             if isinstance(record, dict):
                 yield record
+
+
+def _of_app(name: str, what: str) -> str:
+    """The path of `what` of the app `name`."""
+    if "/" in name or name in (".", "..", ""):  # these would be another path
+        raise errors.NotFoundError(f"There is no deployed app {name!r}: an app cannot be called so.")
+    return f"/v1/apps/{quote(name, safe='')}/{what}"

@@ -58,6 +58,17 @@ async def connect(remote: Remote) -> Client:
     return client
 
 
+def warnings(status: dict[str, Any], client: Client) -> list[str]:
+    """What the server behind `client` warns of, and what follows from its being elsewhere."""
+    found = [str(text) for text in status.get("warnings", [])]
+    if client.remote is not None and status.get("domain") == "localhost":
+        found.append(
+            f"The domain of {client.remote.name} is localhost: the URLs are that machine's own, and lead nowhere from here. "
+            "Start its server with ZYGO_DOMAIN and ZYGO_HOST."
+        )
+    return found
+
+
 def check(status: dict[str, Any], remote: Remote) -> None:
     """Raises VersionError unless this command can work with the server that says this of itself."""
     theirs, ours = str(status.get("version", "0")), version()
@@ -67,12 +78,12 @@ def check(status: dict[str, Any], remote: Remote) -> None:
     mend = f"Upgrade zygo on {remote.host}, and start its server anew" if older else "Upgrade zygo on this machine"
     back = f"pip install 'zygo=={theirs}'"
     raise errors.VersionError(
-        f"This command is zygo {ours}, the server at {remote.name} is zygo {theirs}, and these do not work together: the first two "
-        f"numbers of their versions must be the same. {mend}; or use the server's version here: {back}"
+        f"This command is zygo {ours}, the server at {remote.name} is zygo {theirs}, and these do not work together: the "
+        f"first two numbers of their versions must be the same. {mend}; or use the server's version here: {back}"
     )
 
 
 def release(text: str) -> tuple[int, ...]:
     """The first two numbers of a version."""
     numbers = [int("".join(c for c in part if c.isdigit()) or 0) for part in text.split("+")[0].split(".")]
-    return tuple((numbers + [0, 0])[:2])
+    return tuple([*numbers, 0, 0][:2])

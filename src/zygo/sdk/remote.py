@@ -177,7 +177,8 @@ def _traceback(frames: list[tuple[str, int, str, str]], container: str) -> Trace
 
 
 def _remember(file: str, line: int, source: str) -> None:
-    lines = linecache.cache[file][2] if file in linecache.cache and len(linecache.cache[file]) == 4 else []
+    known: Any = linecache.cache.get(file)
+    lines = known[2] if known is not None and len(known) == 4 else []
     kept = [*lines, *[""] * (line - len(lines))]
     if line > 0:
         kept[line - 1] = source + "\n"

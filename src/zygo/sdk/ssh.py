@@ -18,10 +18,12 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zygo import errors
-from zygo.sdk.where import Remote
+
+if TYPE_CHECKING:
+    from zygo.sdk.where import Remote
 
 CONNECT_SECONDS = 10
 """For a connection, without what the server needs to start."""
@@ -53,7 +55,7 @@ class Tunnel:
         self.calls = os.path.join(self._folder, "calls.sock")
         self._master = os.path.join(self._folder, "ssh")
         self._process: subprocess.Popen[bytes] | None = None
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._lock = threading.Lock()
         atexit.register(self.close)
 
@@ -183,7 +185,8 @@ def failure(remote: Remote, status: int, said: str) -> errors.Error:
         return errors.ConnectionError(f"zygo on {name} ended with status {status}:\n{said or '  (it printed nothing)'}")
     if any(text in lower for text in _HOST_KEY):
         return errors.AuthError(
-            f"ssh does not trust the host key of {name}:\n{said}\nConnect once by hand and compare the key: ssh {_by_hand(remote)}"
+            f"ssh does not trust the host key of {name}:\n{said}\n"
+            f"Connect once by hand and compare the key: ssh {_by_hand(remote)}"
         )
     if "permission denied" in lower or "too many authentication failures" in lower:
         return errors.AuthError(

@@ -40,6 +40,7 @@ NEEDS: dict[str, str] = {
     "POST /v1/sessions/{id}/hold": DEPLOY,
     "POST /v1/sessions/{id}/release": DEPLOY,
     "POST /v1/sessions/{id}/revisions": DEPLOY,
+    "POST /v1/sessions/{id}/finish": DEPLOY,
     "POST /v1/sessions/{id}/resume": DEPLOY,
     "POST /v1/sessions/{id}/seen": DEPLOY,
     "POST /v1/sessions/{id}/end": DEPLOY,

@@ -18,6 +18,7 @@ from zygo.errors import Error, InvalidError, to_json
 from zygo.model import AppSpec, Provenance, decode
 from zygo.server import log_api
 from zygo.server.access import needed
+from zygo.server.faults import explained
 from zygo.server.guard import caller_of
 from zygo.server.logs import tail
 from zygo.server.remote_calls import PREFIX, CallsOverTcp
@@ -53,6 +54,7 @@ def build_api(server: Server) -> Starlette:
         Route("/v1/sessions/{id}/resume", api.resume, methods=["POST"]),
         Route("/v1/sessions/{id}/seen", api.seen, methods=["POST"]),
         Route("/v1/sessions/{id}/end", api.end_session, methods=["POST"]),
+        Route("/v1/sessions/{id}/finish", api.finish, methods=["POST"]),
         Route("/v1/sessions/{id}/revisions", api.publish, methods=["POST"]),
         Route("/v1/apps", api.apps),
         Route("/v1/apps/{name}/deployments", api.deploy, methods=["POST"]),
@@ -86,6 +88,9 @@ async def _error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, Error):
         return JSONResponse({"error": to_json(error)}, status_code=error.http_status)
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    if isinstance(error, OSError):
+        found = explained(error)
+        return JSONResponse({"error": to_json(found)}, status_code=found.http_status)
     body = {"kind": "InternalFailure", "message": f"{type(error).__name__}: {error}; see `zygo server logs`"}
     return JSONResponse({"error": body}, status_code=500)
 
@@ -127,10 +132,9 @@ class _Api:
     async def open_session(self, request: Request) -> Response:
         body = await _json(request)
         app, file = str(body.get("app") or ""), str(body.get("file") or "")
-        session = await self._server.apps.open(
-            app, file, force=bool(body.get("force")), remote=bool(body.get("remote"))
-        )
-        await self._server.audit.add(caller_of(request.scope), "serve", app)
+        flags = {name: bool(body.get(name)) for name in ("force", "running", "detached", "remote")}
+        session = await self._server.apps.open(app, file, **flags)
+        await self._server.audit.add(caller_of(request.scope), "run" if flags["running"] else "serve", app)
         return _SessionResponse(session)
 
     async def resume(self, request: Request) -> Response:
@@ -144,7 +148,7 @@ class _Api:
         return JSONResponse({})
 
     async def end_session(self, request: Request) -> Response:
-        self._remote(request).end("its command has ended")
+        self._remote(request).goodbye()
         return JSONResponse({})
 
     def _remote(self, request: Request) -> RemoteSession:
@@ -159,6 +163,10 @@ class _Api:
 
     async def release(self, request: Request) -> Response:
         self._server.apps.by_session(request.path_params["id"]).release()
+        return JSONResponse({})
+
+    async def finish(self, request: Request) -> Response:
+        await self._server.apps.finish(self._server.apps.by_session(request.path_params["id"]))
         return JSONResponse({})
 
     async def publish(self, request: Request) -> Response:
@@ -227,8 +235,18 @@ class _Api:
         )
 
     async def stop_app(self, request: Request) -> Response:
-        name, caller = request.path_params["name"], caller_of(request.scope)
-        return JSONResponse(await self._server.audit.around(caller, "stop", name, self._server.deployed.stop(name)))
+        name, apps = request.path_params["name"], self._server.apps
+        caller, audit = caller_of(request.scope), self._server.audit
+        running = [] if apps.find(name, "deployed") else apps.runs(name)
+        if not running:
+            return JSONResponse(await audit.around(caller, "stop", name, self._server.deployed.stop(name)))
+        containers = sum(pool.total for app in running for g in app.generations for pool in g.pools.values())
+        for app in running:
+            await apps.end(app)
+            if app.session is not None:
+                app.session.end(f"`zygo app stop {name}`")
+        await audit.add(caller, "stop", name)
+        return JSONResponse({"name": name, "containers": containers})
 
     async def missing_blobs(self, request: Request) -> Response:
         body = await _json(request)

@@ -17,6 +17,8 @@ from zygo.server.remote_sessions import RemoteSession
 from zygo.server.sessions import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from zygo.gateway.container import Backend
     from zygo.gateway.proxy import Gateway
     from zygo.model import FunctionSpec
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from zygo.scheduler.pool import Pool
     from zygo.server.addresses import Addresses
     from zygo.server.app_logs import AppLog, AppLogs
+    from zygo.server.live import Kind
     from zygo.settings import Settings
 
 log = logging.getLogger("zygo.apps")
@@ -33,6 +36,9 @@ CALL_GRACE = 15.0
 
 END_GRACE = 1.0
 """Seconds that containers have when their ephemeral app ends: `serve` was ended by a person who is waiting."""
+
+FINISH_GRACE = 10.0
+"""Seconds that containers have when a program is done: their last words are part of what it prints."""
 
 
 def function_id(key: str, kind: str, app: str, name: str) -> str:
@@ -54,6 +60,7 @@ class Apps:
         self._logs = logs
         self._apps: dict[str, LiveApp] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._claims: list[tuple[LiveApp, Generation]] = []
         self.end_code = "stopped"
         self._calls_api: dict[str, Endpoint] = {}
 
@@ -93,13 +100,26 @@ class Apps:
         """The log of the app `name`. Whoever opens it closes it."""
         return self._logs.open(name, ephemeral=ephemeral)
 
-    async def open(self, name: str, file: str, *, force: bool, remote: bool = False) -> Session:
+    async def open(
+        self,
+        name: str,
+        file: str,
+        *,
+        force: bool = False,
+        running: bool = False,
+        detached: bool = False,
+        remote: bool = False,
+    ) -> Session:
         """A new ephemeral app. Raises ConflictError when one of that name is served, unless `force`.
 
-        The session of a `remote` command outlives its connection for a while.
+        One that is `running` shares its name with any other; a `detached` one goes on without its client until its
+        functions have nothing to do. The session of a `remote` client outlives its connection for a while.
         """
         if not name:
             raise InvalidError("The app has no name.")
+        kind_of_session = RemoteSession if remote else Session
+        if running:
+            return self._begin(kind_of_session(name, file, running=True, detached=detached), "run")
         other = self.find(name, "ephemeral")
         if other is not None and other.session is not None:
             if not force:
@@ -109,10 +129,12 @@ class Apps:
                 )
             other.session.end(f"another `zygo serve --force` took over the app {name!r}")
             await self.end(other)
-        session = RemoteSession(name, file) if remote else Session(name, file)
-        app = LiveApp(session.id, name, "ephemeral", self.open_log(name, ephemeral=True), session=session)
+        return self._begin(kind_of_session(name, file), "ephemeral")
+
+    def _begin(self, session: Session, kind: Kind) -> Session:
+        app = LiveApp(session.id, session.app, kind, self.open_log(session.app, ephemeral=True), session=session)
         self.add(app)
-        task = asyncio.get_running_loop().create_task(self._end_with_session(app, session), name=f"app {name}")
+        task = asyncio.get_running_loop().create_task(self._end_with_session(app, session), name=f"app {app.name}")
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         return session
@@ -156,8 +178,26 @@ class Apps:
         if self._ending:
             await asyncio.wait(self._ending)
 
+    async def finish(self, app: LiveApp) -> None:
+        """End an app whose program is done; its session ends last, so that all that was printed goes there."""
+        await self.end(app, FINISH_GRACE)
+        if app.session is not None:
+            app.session.end("the program has ended", "done")
+
+    def runs(self, name: str) -> list[LiveApp]:
+        """The programs that run under that name, or id."""
+        return [app for app in self._apps.values() if app.kind == "run" and name in (app.name, app.key)]
+
     async def _end_with_session(self, app: LiveApp, session: Session) -> None:
-        await session.ended.wait()
+        waits = [asyncio.ensure_future(event.wait()) for event in (session.ended, session.abandoned)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not session.ended.is_set():
+            await app.idle(session.ended)
+            session.end("its functions have nothing left to do")
         try:
             await self.end(app)
         except Exception:
@@ -184,16 +224,25 @@ class Apps:
         admission.on_change.append(self.scheduler.poke)
         return LiveFunction(function_id(app.key, app.kind, app.name, spec.name), spec.name, label, hostname, admission)
 
-    def check_free(self, app: LiveApp, generation: Generation) -> None:
-        """Raises ConflictError when another app has got one of its hostnames meanwhile."""
+    @contextlib.contextmanager
+    def claim(self, app: LiveApp, generation: Generation) -> Iterator[None]:
+        """Between the last look and `publish` a revision is recorded, which takes time: no other app may get one of the
+        hostnames of `generation` meanwhile. Raises ConflictError when one has got it before."""
         for function in generation.functions.values():
             self._check_free(app, function.name, function.hostname)
+        claim = (app, generation)
+        self._claims.append(claim)
+        try:
+            yield
+        finally:
+            self._claims.remove(claim)
 
     def _check_free(self, app: LiveApp, name: str, hostname: str) -> None:
         if app.kind == "preview" or not hostname:
             return  # where it and an app meet, the app is routed
-        for other in self._apps.values():
-            for function in other.functions.values():
+        owners = [(other, other.functions) for other in self._apps.values()]
+        for other, functions in [*owners, *((claimer, made.functions) for claimer, made in self._claims)]:
+            for function in functions.values():
                 if function.hostname == hostname and other is not app and other.kind != "preview":
                     raise ConflictError(
                         f"The hostname {hostname} of {app.name}.{name} belongs to {other.name}.{function.name} already. "
@@ -206,6 +255,8 @@ class Apps:
         for function in functions:
             function.spec = generation.specs[function.name]
             function.endpoint = self._endpoint(app, function)
+            if app.kind != "run":  # it has its names once
+                self.addresses.keep(function)
         gone = [f for f in app.functions.values() if f not in functions]
         app.functions = {f.name: f for f in functions}
         self.update_routes()
@@ -354,7 +405,7 @@ class Apps:
             {
                 "id": app.key,
                 "name": app.name,
-                "state": "serving" if app.session else "deployed",
+                "state": app.state,
                 "file": app.session.file if app.session else "",
                 "version": app.version,
                 "functions": [

@@ -1,127 +1,145 @@
-"""The control API over TCP: a listener of its own, only when asked for, behind tokens, with TLS unless it is on loopback.
+"""The doors to the server itself: the control API for its owner's commands, and calls of functions, on unix sockets; and both
+for whoever has a token on a TCP port (tcp.py), when that is asked for.
 
-Behind a proxy that speaks TLS (Caddy) it listens on loopback without; a client's address is then the one that the proxy
-says. It is never the gateway's listener, nor on its port.
+Imported late (main.py): it takes a third of the server's imports, and deployed apps can wake meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import contextlib
 import logging
 import os
 import socket
-import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import uvicorn
 
-from zygo.errors import ExecutionError
+from zygo.engine.machine import open_to_sandbox
+from zygo.paths import CALLS_SOCKET
+from zygo.server import calls, tcp
+from zygo.server.api import build_api
+from zygo.server.called import CalledFunctions
+from zygo.server.guard import Guard
 
 if TYPE_CHECKING:
-    from zygo.settings import Settings
+    from collections.abc import AsyncIterator, Iterator
+
+    from starlette.applications import Starlette
+
+    from zygo.server.main import Server
 
 log = logging.getLogger("zygo.control")
 
-SILENT_SECONDS = 20
-"""A client whose machine is gone does not close its connection: one that acknowledges nothing for so long is closed here."""
-
-HEAD_SECONDS = 20.0
-"""For a new connection to send a whole request's head; without one it is closed."""
-
-CERTIFICATE_SECONDS = 30.0
-"""How often the certificate's files are looked at: a file sends no event that can be relied on."""
+END_SECONDS = 2.0
+"""For open requests of commands when the server ends."""
 
 
-class HeadInTime(HttpToolsProtocol):
-    """uvicorn's protocol, with a limit on a connection that never asks anything."""
+@contextlib.asynccontextmanager
+async def listening(server: Server) -> AsyncIterator[None]:
+    """Take calls, and serve the control API, until the block ends."""
+    settings = server.settings
+    # The door's directory alone is shown in sandboxes, whose uid may connect; on the host nobody gets past the one above.
+    settings.door.parent.mkdir(mode=0o700, exist_ok=True)
+    open_to_sandbox(settings.door.parent, is_root=server.machine.is_root)
+    settings.door.mkdir(mode=0o755, exist_ok=True)
+    own = settings.door.parent / "server.sock"
+    async with _serving(calls.build_calls_api(CalledFunctions(server.apps)), own, "calls API"):
+        server.apps.serve_calls(calls.endpoint(own, asyncio.get_running_loop()))
+        await server.gateway.listen_for_calls(settings.calls_socket, 0o600)
+        await server.gateway.listen_for_calls(settings.door / CALLS_SOCKET, 0o666)
+        app = build_api(server)
+        async with _serving(app, settings.control_socket, "control API"), _over_tcp(app, server):
+            yield
 
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._timer = self.loop.call_later(HEAD_SECONDS, self._overdue)
 
-    def _overdue(self) -> None:
-        if self.cycle is None:
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._timer.cancel()
-        super().connection_lost(exc)
+@contextlib.asynccontextmanager
+async def _serving(app: Starlette, path: Path, name: str) -> AsyncIterator[None]:
+    """Serve `app` on a unix socket that only its owner can open."""
+    async with _running(_config(app), _bind(path), name):
+        yield
+    _remove(path)
 
 
-def listen(settings: Settings, gateway_port: int) -> socket.socket | None:
-    """A socket bound as the settings say, None when no listener is asked for. Raises ExecutionError."""
-    host, port = settings.control_host, settings.control_port
-    if not port:
-        return None
-    if bool(settings.control_cert) != bool(settings.control_key):
-        raise ExecutionError("ZYGO_CONTROL_CERT and ZYGO_CONTROL_KEY belong together: one of them is not set.")
-    if not settings.control_cert and not is_loopback(host):
-        raise ExecutionError(
-            f"The control API would listen on {host}:{port} without TLS, and tokens would travel in the clear. Set "
-            "ZYGO_CONTROL_CERT and ZYGO_CONTROL_KEY, or ZYGO_CONTROL_HOST=127.0.0.1 behind a proxy that speaks TLS."
-        )
-    if port == gateway_port:
-        raise ExecutionError(f"ZYGO_CONTROL_PORT={port} is the gateway's port. Give the control API another one.")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+@contextlib.asynccontextmanager
+async def _over_tcp(app: Starlette, server: Server) -> AsyncIterator[None]:
+    """Serve the control API on its TCP port too, when one is asked for: to whoever has a token."""
+    settings = server.settings
+    sock = tcp.listen(settings, server.gateway_port)
+    if sock is None:
+        yield
+        return
+    config = _config(Guard(app, server.tokens), http=tcp.HeadInTime)
+    config.load()
+    async with contextlib.AsyncExitStack() as stack:
+        if settings.control_cert:
+            certificate = tcp.Certificate(Path(settings.control_cert), Path(settings.control_key))
+            config.ssl = certificate.context
+            following = asyncio.create_task(certificate.follow(), name="certificate")
+            stack.callback(following.cancel)
+        await stack.enter_async_context(_running(config, sock, "control API over TCP"))
+        log.info("the control API listens on %s:%d", settings.control_host, settings.control_port)
+        yield
+
+
+def _config(app: Any, http: Any = "auto") -> uvicorn.Config:
+    # What a proxy on this machine says of its clients is believed, and no other.
+    return uvicorn.Config(
+        app,
+        http=http,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=60,
+        server_header=False,
+        forwarded_allow_ips=["127.0.0.1", "::1"],
+    )
+
+
+@contextlib.asynccontextmanager
+async def _running(config: uvicorn.Config, sock: socket.socket, name: str) -> AsyncIterator[None]:
+    api = _Uvicorn(config)
+    task = asyncio.create_task(api.serve(sockets=[sock]), name=name)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit these.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_SECONDS * 1000)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_SECONDS // 2)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENT_SECONDS // 4)
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise ExecutionError(f"The control API cannot listen on {host}:{port}: {error.strerror or error}.") from None
+        await api.up.wait()
+        yield
+    finally:
+        api.should_exit = True
+        done, _ = await asyncio.wait([task], timeout=END_SECONDS)
+        if not done:
+            api.force_exit = True
+            task.cancel()
+            await asyncio.wait([task], timeout=END_SECONDS)
+
+
+def _bind(path: Path) -> socket.socket:
+    _remove(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+    finally:
+        os.umask(mask)
     return sock
 
 
-def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches it."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
-class Certificate:
-    """A certificate's files as a TLS context, which follows them when they are renewed."""
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its signal handlers (the server has its own), and with an event instead of a flag to poll."""
 
-    def __init__(self, cert: Path, key: Path) -> None:
-        self._files = (cert, key)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._seen = self._look()
-        try:
-            self.context.load_cert_chain(cert, key)
-        except (OSError, ssl.SSLError) as error:
-            raise ExecutionError(f"The certificate {cert} with the key {key} cannot be used: {error}.") from None
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
 
-    async def follow(self) -> None:
-        """Load the files again whenever they have changed, for ever. A pair that does not fit is said and left out."""
-        while True:
-            await asyncio.sleep(CERTIFICATE_SECONDS)
-            if (now := self._look()) == self._seen:
-                continue
-            self._seen = now
-            try:
-                self.context.load_cert_chain(*self._files)
-                log.info("the certificate %s was renewed", self._files[0])
-            except (OSError, ssl.SSLError) as error:
-                log.error("the new certificate %s cannot be used, the old one stays: %s", self._files[0], error)
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
-    def _look(self) -> list[tuple[int, int]]:
-        found = []
-        for path in self._files:
-            try:
-                status = os.stat(path)
-                found.append((status.st_mtime_ns, status.st_ino))
-            except OSError:
-                found.append((0, 0))
-        return found
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()

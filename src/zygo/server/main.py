@@ -2,6 +2,9 @@
 
     lock -> log -> machine -> engine -> store -> builder -> gateway -> deployed apps -> control API -> "ready"
 
+The order is also that of what a request to a deployed app needs after a restart: image zygotes start while the store is
+imported and opened, apps wake while the control API is imported.
+
 Started by the command line in the background, or by hand with `zygo server start --foreground`.
 """
 
@@ -12,18 +15,16 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import importlib
 import json
 import logging
 import os
 import resource
 import signal
-import socket
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
 import uvloop
 
 from zygo.builder.build import Builder
@@ -33,30 +34,26 @@ from zygo.engine.images import guest_package
 from zygo.engine.local import LocalEngine
 from zygo.errors import AlreadyExistsError, Error, ExecutionError
 from zygo.gateway.proxy import Gateway
-from zygo.paths import CALLS_SOCKET
 from zygo.scheduler.loop import Scheduler
-from zygo.server import calls, control
 from zygo.server.addresses import Addresses
-from zygo.server.api import build_api
 from zygo.server.app_logs import AppLogs
 from zygo.server.apps import Apps
 from zygo.server.audit import Audit
-from zygo.server.called import CalledFunctions
-from zygo.server.calls import build_calls_api
 from zygo.server.deployed import DeployedApps
 from zygo.server.deployments import Deployments
-from zygo.server.guard import Guard
 from zygo.server.logs import open_server_log
 from zygo.server.notify import managed, notify
 from zygo.server.ports import PortBook, resolves_localhost_names
 from zygo.server.sources import SourceStore
 from zygo.server.tokens import Tokens
 from zygo.settings import Settings
-from zygo.store.store import Store
 from zygo.version import fingerprint, version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable
+    from pathlib import Path
+
+    from zygo.store.store import Store
 
 log = logging.getLogger("zygo.server")
 
@@ -85,6 +82,7 @@ class Server:
         self.started_at = time.time()
         self.fingerprint = fingerprint()
         self.log_path = settings.data_dir / "logs" / "server.log"
+        self.store: Store
         self._stop = asyncio.Event()
         self._reason = ""
         self.gateway_port = 0
@@ -92,6 +90,8 @@ class Server:
     async def run(self, ready: Any) -> None:
         """Start everything, call `ready(None)`, serve until stopped. Raises Error, OSError when it cannot start."""
         settings = self.settings
+        # A third of the imports, and nothing needs it before this machine is known.
+        loading = asyncio.ensure_future(asyncio.to_thread(importlib.import_module, "zygo.store.store"))
         guest = await asyncio.to_thread(guest_package, settings.data_dir, self.fingerprint)
         self.machine = await machines.inspect(
             settings.data_dir,
@@ -107,7 +107,7 @@ class Server:
         for text in self.machine.warnings:
             log.warning(text)
         async with contextlib.AsyncExitStack() as stack:
-            await self._start_parts(guest, stack)
+            await self._start_parts(guest, loading, stack)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
@@ -126,18 +126,20 @@ class Server:
                 await self.gateway.close(STOP_GRACE)
         log.info("stopped")
 
-    async def _start_parts(self, guest: Path, stack: contextlib.AsyncExitStack) -> None:
+    async def _start_parts(self, guest: Path, loading: Awaitable[Any], stack: contextlib.AsyncExitStack) -> None:
         settings = self.settings
         engine = LocalEngine(self.machine, settings.runtime_dir / "c", settings.grace_period, settings.spares)
         stack.push_async_callback(engine.close)
+        self.sources = SourceStore(settings.data_dir, link=engine.sandboxed, is_root=self.machine.is_root)
+        engine.warm_up(guest)  # after the line above, which makes a directory that the zygotes' sandboxes bind
         self.scheduler = Scheduler(self.machine.max_containers, time.monotonic)
         stack.callback(self.scheduler.close)
-        self.store = await Store.open(settings)
+        module = await loading
+        self.store = await module.Store.open(settings)
         stack.push_async_callback(self.store.close)
         self.tokens, self.audit = Tokens(self.store.access), Audit(self.store.access)
         await self.tokens.load()
         stack.push_async_callback(self.tokens.close)
-        self.sources = SourceStore(settings.data_dir, link=engine.sandboxed, is_root=self.machine.is_root)
         await asyncio.to_thread(self.sources.sweep, time.time(), await self.store.kept_hashes())
         builder = Builder(settings, uv=find_uv())
         await builder.sweep()
@@ -155,12 +157,8 @@ class Server:
         self.deployed = DeployedApps(settings, self.store, self.apps, self.deployments)
         stack.push_async_callback(self.deployed.close)
         await self.deployed.restore()
-        await self._serve_calls(stack)
-        app = build_api(self)
-        api, life = _serve(app, settings.control_socket, "control API")
-        stack.push_async_callback(life.__aexit__, None, None, None)
-        await api.up.wait()
-        await self._serve_control(app, stack)
+        control = await asyncio.to_thread(importlib.import_module, "zygo.server.control")
+        await stack.enter_async_context(control.listening(self))
 
     async def _listen(self, book: PortBook) -> int:
         """The wanted port, else the one that was taken instead last time, else the next free one, which is remembered."""
@@ -178,41 +176,6 @@ class Server:
             book.remember("gateway", got)
         return got
 
-    async def _serve_calls(self, stack: contextlib.AsyncExitStack) -> None:
-        """The doors through which functions are called: one for programs of this user, one that sandboxes are shown."""
-        settings = self.settings
-        # Its directory alone is shown in sandboxes, whose uid may connect; on the host nobody gets past the one above.
-        settings.door.parent.mkdir(mode=0o700, exist_ok=True)
-        machines.open_to_sandbox(settings.door.parent, is_root=self.machine.is_root)
-        settings.door.mkdir(mode=0o755, exist_ok=True)
-        own = settings.door.parent / "server.sock"
-        api, life = _serve(build_calls_api(CalledFunctions(self.apps)), own, "calls API")
-        stack.push_async_callback(life.__aexit__, None, None, None)
-        await api.up.wait()
-        self.apps.serve_calls(calls.endpoint(own, asyncio.get_running_loop()))
-        await self.gateway.listen_for_calls(settings.calls_socket, 0o600)
-        await self.gateway.listen_for_calls(settings.door / CALLS_SOCKET, 0o666)
-
-    async def _serve_control(self, app: Any, stack: contextlib.AsyncExitStack) -> None:
-        """The control API over TCP, when it is asked for."""
-        settings = self.settings
-        sock = control.listen(settings, self.gateway_port)
-        if sock is None:
-            return
-        stack.callback(sock.close)
-        config = _config(Guard(app, self.tokens), http=control.HeadInTime)
-        if settings.control_cert:
-            certificate = control.Certificate(Path(settings.control_cert), Path(settings.control_key))
-            config.load()
-            config.ssl = certificate.context
-            following = asyncio.create_task(certificate.follow(), name="certificate")
-            stack.callback(following.cancel)
-        api = _Uvicorn(config)
-        life = _ApiLife(api, asyncio.create_task(api.serve(sockets=[sock]), name="control API over TCP"), None)
-        stack.push_async_callback(life.__aexit__, None, None, None)
-        await api.up.wait()
-        log.info("the control API listens on %s:%d", settings.control_host, settings.control_port)
-
     def stop(self, reason: str, *, replaced: bool = False) -> None:
         """End the server; with `replaced` its sessions are told to come back to the next one. May be called twice."""
         self._reason = self._reason or reason
@@ -226,7 +189,7 @@ class Server:
         since = time.monotonic()
         while True:
             await asyncio.sleep(min(IDLE_CHECK_SECONDS, limit / 4))
-            if not self.apps.empty:
+            if not self.apps.empty or self.deployed.busy:
                 since = time.monotonic()
             elif time.monotonic() - since >= limit:
                 self.stop(f"nothing was served for {limit:g} s")
@@ -258,65 +221,6 @@ class Server:
             "limits": self.machine.cgroups.describe() if self.machine.cgroups is not None else "rlimits and a watchdog",
             "warnings": list(self.machine.warnings),
         }
-
-
-def _serve(app: Any, path: Path, name: str) -> tuple[_Uvicorn, _ApiLife]:
-    """Serve an application of ours on a unix socket that only its owner can open."""
-    path.unlink(missing_ok=True)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        sock.bind(str(path))
-    finally:
-        os.umask(mask)
-    api = _Uvicorn(_config(app))
-    return api, _ApiLife(api, asyncio.create_task(api.serve(sockets=[sock]), name=name), path)
-
-
-def _config(app: Any, http: Any = "auto") -> uvicorn.Config:
-    # The headers of a proxy on this machine are believed, and of no other.
-    return uvicorn.Config(
-        app,
-        http=http,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        timeout_keep_alive=60,
-        server_header=False,
-        forwarded_allow_ips=["127.0.0.1", "::1"],
-    )
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handlers (the server has its own), and with an event instead of a flag to poll."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-
-class _ApiLife(contextlib.AbstractAsyncContextManager[None]):
-    def __init__(self, api: _Uvicorn, task: asyncio.Task[None], path: Path | None) -> None:
-        self._api, self._task, self._path = api, task, path
-
-    async def __aexit__(self, *error: object) -> None:
-        self._api.should_exit = True
-        done, _ = await asyncio.wait([self._task], timeout=2.0)
-        if not done:
-            self._api.force_exit = True
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=2.0)
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
 
 
 def _name_of(data: Path) -> str:

@@ -1,4 +1,4 @@
-"""The session of a command on another machine: it outlives its connection for a while, and nothing that happens meanwhile is lost.
+"""The session of a command on another machine: it outlives its connection for a while, and what happens then is not lost.
 
     event -> numbered, kept until the command says that it has it (`seen`)
     connection cut -> the app goes on -> `resume` with the last number that came: the rest follows
@@ -15,7 +15,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from zygo.server.sessions import AT_ONCE, MAX_EVENTS, PING_SECONDS, Session
+from zygo.server.sessions import AT_ONCE, PING_SECONDS, Session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,9 +29,9 @@ GRACE_SECONDS = 60.0
 class RemoteSession(Session):
     """A session that can be resumed. Made on the event loop."""
 
-    def __init__(self, app: str, file: str) -> None:
-        super().__init__(app, file)
-        self._kept: deque[Event] = deque(maxlen=MAX_EVENTS)
+    def __init__(self, app: str, file: str, *, running: bool = False, detached: bool = False) -> None:
+        super().__init__(app, file, running=running, detached=detached)
+        self._kept: deque[Event] = deque(maxlen=self._most)
         self._number = 0
         self._news = asyncio.Event()
         self._reader = 0
@@ -41,7 +41,7 @@ class RemoteSession(Session):
 
     def emit(self, event: Event) -> None:
         """Keep an event; the oldest is dropped when there are too many."""
-        if not self.ended.is_set():
+        if not self.ended.is_set() and not self.abandoned.is_set():
             self._keep(event)
 
     def end(self, reason: str, code: str = "ended") -> None:
@@ -52,6 +52,10 @@ class RemoteSession(Session):
 
     def client_gone(self) -> None:
         """Its connection has ended: perhaps it comes back."""
+
+    def goodbye(self) -> None:
+        """The command has said that it ends."""
+        super().client_gone()
 
     def seen(self, after: int) -> None:
         """The command lives, and has every event up to that number."""
@@ -93,10 +97,10 @@ class RemoteSession(Session):
         self._news.set()
 
     def _look(self) -> None:
-        if self.ended.is_set():
+        if self.ended.is_set() or self.abandoned.is_set():
             return
         left = self._heard + GRACE_SECONDS - self._loop.time()
         if left <= 0:
-            super().client_gone()
+            self.goodbye()
         else:
             self._loop.call_later(left, self._look)
