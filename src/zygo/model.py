@@ -206,6 +206,41 @@ class RevisionRecord:
 
 
 @dataclass(frozen=True)
+class TokenRecord:
+    """A token as the server keeps it: `hash` and not the secret. Times are seconds since the epoch, None: never.
+
+    `old_hash` is that of the secret before the last rotation, which is accepted until `old_until`.
+    """
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    hash: str
+    created_at: float
+    created_by: str
+    expires_at: float | None = None
+    last_used_at: float | None = None
+    old_hash: str | None = None
+    old_until: float | None = None
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """Who changed what. `who` is a token's name, or `local:` and the user of the server's machine; `target` the app or token
+    that was changed, `outcome` what became of it, `detail` JSON."""
+
+    id: str
+    at: float
+    who: str
+    token_id: str
+    address: str
+    action: str
+    target: str
+    outcome: str
+    detail: str = "{}"
+
+
+@dataclass(frozen=True)
 class RequestTiming:
     """Where the time of one request went, in seconds. `start` is "cold" or "warm"; `fork` is 0 on a warm one."""
 

@@ -38,6 +38,19 @@ class Settings(BaseSettings):
     port: int = Field(
         default=8000, ge=0, le=65535, description="Port of the gateway; when taken, the next free one is used and said."
     )
+    control_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port on which the control API listens for commands of other machines, which need a token; 0: none.",
+    )
+    control_host: str = Field(
+        default="127.0.0.1", description="Address of that port; without TLS it is a loopback one."
+    )
+    control_cert: str = Field(
+        default="", description="File with the certificate, and those between it and its CA, for TLS on that port."
+    )
+    control_key: str = Field(default="", description="File with the certificate's key.")
     domain: str = Field(default="localhost", description="Domain under which every web function has its hostname.")
     workspace: str = Field(default="local", description="First part of every hostname.", pattern=r"^[a-z0-9-]{1,30}$")
     sandbox: Literal["auto", "require", "off"] = Field(

@@ -11,6 +11,8 @@ EVALUATING = ("deploy", "serve")
 def main() -> None:
     """The `zygo` command."""
     arguments = sys.argv[1:]
+    while arguments and arguments[0].startswith("--server"):
+        arguments = arguments[1 if "=" in arguments[0] else 2 :]
     if len(arguments) > 1 and arguments[0] in EVALUATING and not {"-h", "--help"} & set(arguments):
         from zygo.program import headstart
 

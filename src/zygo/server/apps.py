@@ -13,6 +13,7 @@ from zygo.errors import ConflictError, Error, InvalidError, NotFoundError
 from zygo.gateway.admission import Admission
 from zygo.gateway.routes import Endpoint, RequestRecord, Routes
 from zygo.server.live import Generation, LiveApp, LiveFunction
+from zygo.server.remote_sessions import RemoteSession
 from zygo.server.sessions import Session
 
 if TYPE_CHECKING:
@@ -100,17 +101,25 @@ class Apps:
         return self._logs.open(name, ephemeral=ephemeral)
 
     async def open(
-        self, name: str, file: str, *, force: bool = False, running: bool = False, detached: bool = False
+        self,
+        name: str,
+        file: str,
+        *,
+        force: bool = False,
+        running: bool = False,
+        detached: bool = False,
+        remote: bool = False,
     ) -> Session:
         """A new ephemeral app. Raises ConflictError when one of that name is served, unless `force`.
 
         One that is `running` shares its name with any other; a `detached` one goes on without its client until its
-        functions have nothing to do.
+        functions have nothing to do. The session of a `remote` client outlives its connection for a while.
         """
         if not name:
             raise InvalidError("The app has no name.")
+        kind_of_session = RemoteSession if remote else Session
         if running:
-            return self._begin(Session(name, file, running=True, detached=detached), "run")
+            return self._begin(kind_of_session(name, file, running=True, detached=detached), "run")
         other = self.find(name, "ephemeral")
         if other is not None and other.session is not None:
             if not force:
@@ -120,7 +129,7 @@ class Apps:
                 )
             other.session.end(f"another `zygo serve --force` took over the app {name!r}")
             await self.end(other)
-        return self._begin(Session(name, file), "ephemeral")
+        return self._begin(kind_of_session(name, file), "ephemeral")
 
     def _begin(self, session: Session, kind: Kind) -> Session:
         app = LiveApp(session.id, session.app, kind, self.open_log(session.app, ephemeral=True), session=session)

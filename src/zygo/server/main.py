@@ -38,12 +38,14 @@ from zygo.scheduler.loop import Scheduler
 from zygo.server.addresses import Addresses
 from zygo.server.app_logs import AppLogs
 from zygo.server.apps import Apps
+from zygo.server.audit import Audit
 from zygo.server.deployed import DeployedApps
 from zygo.server.deployments import Deployments
 from zygo.server.logs import open_server_log
 from zygo.server.notify import managed, notify
 from zygo.server.ports import PortBook, resolves_localhost_names
 from zygo.server.sources import SourceStore
+from zygo.server.tokens import Tokens
 from zygo.settings import Settings
 from zygo.version import fingerprint, version
 
@@ -135,6 +137,9 @@ class Server:
         module = await loading
         self.store = await module.Store.open(settings)
         stack.push_async_callback(self.store.close)
+        self.tokens, self.audit = Tokens(self.store.access), Audit(self.store.access)
+        await self.tokens.load()
+        stack.push_async_callback(self.tokens.close)
         await asyncio.to_thread(self.sources.sweep, time.time(), await self.store.kept_hashes())
         builder = Builder(settings, uv=find_uv())
         await builder.sweep()
@@ -206,6 +211,7 @@ class Server:
                 "port": self.gateway_port,
                 "requested_port": self.settings.port,
             },
+            "control": {"host": self.settings.control_host, "port": self.settings.control_port},
             "domain": self.settings.domain,
             "apps": self.apps.describe(),
             "containers": self.scheduler.running,

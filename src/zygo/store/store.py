@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from zygo.errors import ConflictError, NotFoundError
 from zygo.model import AppRecord, AppSpec, AppState, Provenance, RevisionRecord, decode, encode
+from zygo.store.access import AccessStore
 from zygo.store.database import PATIENCE, Database, database_for
 from zygo.store.migrate import migrate
 from zygo.store.reader import Reader
@@ -50,6 +51,8 @@ class Store:
         self._vault = vault
         self._writer = writer
         self._reader = reader
+        self.access = AccessStore(writer, reader)
+        """Tokens, and who changed what."""
 
     @classmethod
     async def open(cls, settings: Settings, *, patience: float = PATIENCE) -> Store:
