@@ -22,6 +22,12 @@ VALUE = b"v"
 FAILURE = b"e"
 """The input failed: a record of `zygo.sdk.remote`."""
 
+TIMEOUT = b"t"
+FATAL = b"f"
+"""Failures whose kind whoever passes the record on must know unread: the function's time was up; no attempt can succeed."""
+
+FAILURES = (FAILURE, TIMEOUT, FATAL)
+
 RETURNED = b"r"
 """The input was not begun, since one before it takes long: it is to be sent again."""
 
