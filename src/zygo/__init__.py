@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zygo.sdk.app import App
     from zygo.sdk.context import current_function_call_id, current_input_id, is_local
     from zygo.sdk.function import Function
+    from zygo.sdk.function_call import FunctionCall
     from zygo.sdk.image import Image
     from zygo.sdk.partial import asgi_app, concurrent, fastapi_endpoint, web_endpoint
     from zygo.sdk.patterns import FilePatternMatcher
@@ -35,6 +36,7 @@ __all__ = [
     "Error",
     "FilePatternMatcher",
     "Function",
+    "FunctionCall",
     "Image",
     "Secret",
     "asgi_app",
@@ -51,6 +53,7 @@ _HOMES = {
     "App": "app",
     "FilePatternMatcher": "patterns",
     "Function": "function",
+    "FunctionCall": "function_call",
     "Image": "image",
     "Secret": "secret",
     "asgi_app": "partial",

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import struct
 
+CALL = b"c"
+"""To the server: a call that is to be kept, as JSON; its inputs follow."""
+
 INPUT = b"i"
 """To the container: pickled (args, kwargs)."""
 
@@ -27,6 +30,9 @@ FATAL = b"f"
 """Failures whose kind whoever passes the record on must know unread: the function's time was up; no attempt can succeed."""
 
 FAILURES = (FAILURE, TIMEOUT, FATAL)
+
+SAID = b"x"
+"""In place of a result, the server's own word: JSON of an error, see zygo.errors.to_json."""
 
 RETURNED = b"r"
 """The input was not begun, since one before it takes long: it is to be sent again."""

@@ -31,6 +31,7 @@ from zygo.engine import machine as machines
 from zygo.engine.images import guest_package
 from zygo.engine.local import LocalEngine
 from zygo.errors import AlreadyExistsError, Error, ExecutionError
+from zygo.gateway.calls import Dispatcher
 from zygo.gateway.proxy import Gateway
 from zygo.paths import CALLS_SOCKET
 from zygo.scheduler.loop import Scheduler
@@ -114,8 +115,10 @@ class Server:
             await self._stop.wait()
             log.info("stopping: %s", self._reason)
             await self.apps.end_sessions()
+            spawned = asyncio.create_task(self.dispatcher.close(STOP_GRACE), name="end of spawned calls")
             if self.apps.in_use:
                 await self.gateway.close(STOP_GRACE)
+            await spawned
         log.info("stopped")
 
     async def _start_parts(self, guest: Path, stack: contextlib.AsyncExitStack) -> None:
@@ -142,7 +145,12 @@ class Server:
         self.deployed = DeployedApps(settings, self.store, self.apps, self.deployments)
         stack.push_async_callback(self.deployed.close)
         await self.deployed.restore()
-        await self._serve_calls(stack)
+        functions = CalledFunctions(self.apps)
+        self.dispatcher = Dispatcher(self.store.calls, functions.callee, settings.max_spawned)
+        stack.push_async_callback(self.dispatcher.close, 0.0)
+        self.apps.dispatcher = self.dispatcher
+        await self.dispatcher.start([record.id for record in await self.store.apps()])
+        await self._serve_calls(stack, functions)
         stack.push_async_callback(self._serve_api().__aexit__, None, None, None)
         await self._api.up.wait()
 
@@ -162,7 +170,7 @@ class Server:
             book.remember("gateway", got)
         return got
 
-    async def _serve_calls(self, stack: contextlib.AsyncExitStack) -> None:
+    async def _serve_calls(self, stack: contextlib.AsyncExitStack, functions: CalledFunctions) -> None:
         """The doors through which functions are called: one for programs of this user, one that sandboxes are shown."""
         settings = self.settings
         # Its directory alone is shown in sandboxes, whose uid may connect; on the host nobody gets past the one above.
@@ -170,7 +178,7 @@ class Server:
         machines.open_to_sandbox(settings.door.parent, is_root=self.machine.is_root)
         settings.door.mkdir(mode=0o755, exist_ok=True)
         own = settings.door.parent / "server.sock"
-        api, life = _serve(build_calls_api(CalledFunctions(self.apps)), own, "calls API")
+        api, life = _serve(build_calls_api(functions, self.dispatcher), own, "calls API")
         stack.push_async_callback(life.__aexit__, None, None, None)
         await api.up.wait()
         self.apps.serve_calls(calls.endpoint(own, asyncio.get_running_loop()))

@@ -138,7 +138,9 @@ class CallStore:
 
     async def last_position(self) -> int:
         """The highest position that was given to an input."""
-        return await self._reader.run(lambda connection: connection.scalar(sa.select(sa.func.max(inputs.c.position))) or 0)
+        return await self._reader.run(
+            lambda connection: connection.scalar(sa.select(sa.func.max(inputs.c.position))) or 0
+        )
 
     async def backlog(self) -> dict[str, int]:
         """Inputs without a result, by function id."""
@@ -275,7 +277,9 @@ class CallStore:
     async def call(self, call_id: str) -> CallRecord:
         """One call. Raises NotFoundError."""
         query = sa.select(calls).where(calls.c.id == call_id)
-        by_state = sa.select(inputs.c.state, sa.func.count()).where(inputs.c.call_id == call_id).group_by(inputs.c.state)
+        by_state = (
+            sa.select(inputs.c.state, sa.func.count()).where(inputs.c.call_id == call_id).group_by(inputs.c.state)
+        )
 
         def question(connection: sa.Connection) -> CallRecord:
             row = connection.execute(query).first()
@@ -310,7 +314,9 @@ class CallStore:
     async def expire(self, now: float) -> int:
         """Let go of results that were kept long enough, some at a time. Returns how many calls."""
         over = sa.select(calls.c.id).where(calls.c.expires_at < now, calls.c.open == 0, ~calls.c.expired).limit(SWEPT)
-        forgotten = sa.select(calls.c.id).where(calls.c.expires_at < now - REMEMBERED_SECONDS, calls.c.expired).limit(SWEPT)
+        forgotten = (
+            sa.select(calls.c.id).where(calls.c.expires_at < now - REMEMBERED_SECONDS, calls.c.expired).limit(SWEPT)
+        )
 
         def change(connection: sa.Connection) -> int:
             ids = list(connection.scalars(over))
