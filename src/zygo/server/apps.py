@@ -38,7 +38,8 @@ END_GRACE = 1.0
 
 def function_id(key: str, kind: str, app: str, name: str) -> str:
     """The id under which a function is called: the same for every revision of an app, and each time it is served."""
-    owner = f"{app}/dev" if kind == "ephemeral" else key
+    # By name, not by key: an app that is being deployed for the first time has none yet.
+    owner = key if kind == "preview" else f"{app}/{kind}"
     return "fu-" + hashlib.sha256(f"{owner}/{name}".encode()).hexdigest()[:22]
 
 
