@@ -16,8 +16,13 @@ class Plan:
     saves: int = 40
     bursts: int = 8
     burst_size: int = 64
+    calls: int = 1000
+    mapped: int = 20_000
     idle_containers: int = 16
     idle_seconds: float = 20.0
+    deploys: int = 50
+    rollbacks: int = 5
+    rollout_requests: int = 100_000
 
 
 FULL = Plan()
@@ -29,6 +34,11 @@ QUICK = Plan(
     saves=6,
     bursts=2,
     burst_size=16,
+    calls=100,
+    mapped=2000,
     idle_containers=4,
     idle_seconds=3.0,
+    deploys=5,
+    rollbacks=1,
+    rollout_requests=3_000,
 )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from zygo.sdk.image import Image
     from zygo.sdk.partial import asgi_app, concurrent, fastapi_endpoint, web_endpoint
     from zygo.sdk.patterns import FilePatternMatcher
+    from zygo.sdk.retries import Retries
     from zygo.sdk.secret import Secret
 
     __version__: str
@@ -38,6 +39,7 @@ __all__ = [
     "Function",
     "FunctionCall",
     "Image",
+    "Retries",
     "Secret",
     "asgi_app",
     "concurrent",
@@ -55,6 +57,7 @@ _HOMES = {
     "Function": "function",
     "FunctionCall": "function_call",
     "Image": "image",
+    "Retries": "retries",
     "Secret": "secret",
     "asgi_app": "partial",
     "concurrent": "partial",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zygo import errors
+from zygo.cli import logs
 from zygo.cli import output as printing
 from zygo.cli.place import place
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from zygo.sdk.client import Client
 
 app = typer.Typer(help="Look at deployed apps and change them.", no_args_is_help=True)
+
+app.command("logs")(logs.logs)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(metavar="APP", help="Name of a deployed app.")]
@@ -126,8 +129,7 @@ async def _change(client: Client, out: Output, name: str, what: str, body: dict[
     if what == "rollback":
         body = {**body, "by": model.encode(deploy.provenance(None))}
     with out.working(f"Changing {name}..."):
-        async with client.change(name, what, body) as events:
-            result = await progress.follow(out, events, verbose=False)
+        result = await progress.change(out, client, name, what, body)
     if as_json and result["type"] != "failed":
         out.line(json.dumps({**result, "name": name}, indent=2))
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+import shlex
 import subprocess
 import time
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from zygo.cli.publish import UPLOAD_ROUNDS
 from zygo.cli.reload import WarmLoader
 from zygo.cli.sources import Digests, collect, put, send
 from zygo.sdk import launch
+from zygo.sdk.parameters import check_name
 from zygo.version import version
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ def run(options: Options, output: Output) -> dict[str, Any]:
 async def deploy(options: Options, output: Output) -> dict[str, Any]:
     """See `run`."""
     ref = loader.parse_ref(options.ref, as_module=options.module)
+    if options.name is not None:
+        check_name("App", options.name)
     began = time.monotonic()
     connecting = asyncio.create_task(_connect(output), name="connect")
     asking = asyncio.create_task(asyncio.to_thread(provenance, ref, options.tag), name="git")
@@ -73,7 +77,9 @@ async def deploy(options: Options, output: Output) -> dict[str, Any]:
 def show(result: dict[str, Any], name: str, took: float, output: Output) -> None:
     """What became of a change of the deployed app `name`. Raises the error of one that failed."""
     if result["type"] == "failed":
-        text = f"{progress.reason(result)}\nNothing was changed: what was deployed before goes on."
+        active = result.get("version")
+        what = f"Nothing was changed: v{active} goes on." if active else "Nothing was deployed."
+        text = f"{progress.reason(result)}\n{what}"
         # The message of a failed build holds what the tool said already.
         raise errors.from_json(
             {"kind": result.get("kind", ""), "message": text, "traceback": str(result.get("traceback") or "")}
@@ -94,7 +100,7 @@ async def _evaluate(ref: loader.AppRef, options: Options) -> Upload:
         await warm.close()
     if not evaluated.named and not options.name:
         name = evaluated.app.name
-        command = f"zygo deploy {'-m ' if options.module else ''}{options.ref} --name {name}"
+        command = f"zygo deploy {'-m ' if options.module else ''}{shlex.quote(options.ref)} --name {shlex.quote(name)}"
         raise errors.InvalidError(
             f"The app in {options.ref} has no name, and a deployed app needs one. Write zygo.App({name!r}), or give it "
             f"one here:\n\n    {command}"
@@ -119,13 +125,7 @@ async def _send(
     body = {"app": model.encode(upload.app), "by": model.encode(by), "strategy": options.strategy}
     await send(client, upload, set())
     for _ in range(UPLOAD_ROUNDS):
-        async with client.change(upload.app.name, "deployments", body) as events:
-            try:
-                last = await progress.follow(output, events, verbose=options.verbose)
-            except errors.ConnectionError as error:
-                raise errors.ConnectionError(
-                    f"{error} in the middle of the deploy. `zygo app history {upload.app.name}` shows whether it was made."
-                ) from None
+        last = await progress.change(output, client, upload.app.name, "deployments", body, verbose=options.verbose)
         if last.get("type") != "missing":
             return last
         await put(client, upload, [str(item) for item in last.get("sha256", [])])

@@ -52,7 +52,7 @@ async def attempt(connections: Connections, endpoint: Endpoint, slot: Slot, give
         connection.send(_head(given), frames.frame(frames.INPUT, given.number, data))
         async with asyncio.timeout(endpoint.timeout):
             status, body = await asyncio.shield(connection.answer)
-        return _read(status, body, given)
+        return _read(status, body)
     except NotReachedError as reason:
         status, error = 502, str(reason)
         admission.suspect(backend)
@@ -85,15 +85,15 @@ def _head(given: PendingInput) -> bytes:
     )
 
 
-def _read(status: int, body: bytes, given: PendingInput) -> Answer:
+def _read(status: int, body: bytes) -> Answer:
     if status != 200:
         raise DiedError(f"its container answered with status {status}")
     parts: list[bytes] = []
-    for kind, index, microseconds, data in frames.Reader().feed(body):
-        if index != given.number:
-            continue
+    for kind, _, microseconds, data in frames.Reader().feed(body):
         if kind == frames.PART:
             parts.append(data)
+        elif kind == frames.FORGET:
+            parts.clear()
         elif kind == frames.RETURNED:
             raise NotBegunError("the container gave it back")
         elif kind == frames.VALUE or kind in frames.FAILURES:

@@ -12,7 +12,7 @@ import importlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from zygo import errors
 
@@ -151,11 +151,11 @@ class Client:
 
     async def history(self, name: str) -> list[dict[str, Any]]:
         """The revisions of a deployed app, newest first. Raises NotFoundError."""
-        return list((await self._json("GET", f"/v1/apps/{quote(name, safe='')}/revisions"))["revisions"])
+        return list((await self._json("GET", _of_app(name, "revisions")))["revisions"])
 
     async def stop_app(self, name: str) -> dict[str, Any]:
         """Stop a deployed app for good; returns once its containers are gone. Raises NotFoundError."""
-        return await self._json("POST", f"/v1/apps/{quote(name, safe='')}/stop", {}, seconds=STOP_APP_SECONDS)
+        return await self._json("POST", _of_app(name, "stop"), {}, seconds=STOP_APP_SECONDS)
 
     @contextlib.asynccontextmanager
     async def change(self, name: str, what: str, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -164,7 +164,7 @@ class Client:
         `what` is `deployments` (with `app`, `by`, `strategy`), `rollback` (`version`, `by`, `strategy`) or `rollover`
         (`strategy`). An error that comes after the first event is raised by the iteration.
         """
-        path = f"/v1/apps/{quote(name, safe='')}/{what}"
+        path = _of_app(name, what)
         async with self._stream("POST", path, body, BUILD_SILENCE_SECONDS) as lines:
             yield _raising(lines)
 
@@ -175,6 +175,22 @@ class Client:
         # A quiet server's log says nothing for hours: only the connection's end ends this.
         async with self._open("GET", path, None, None if follow else REQUEST_SECONDS) as response:
             yield (line.decode("utf-8", "replace") async for line in _split(response))
+
+    @contextlib.asynccontextmanager
+    async def app_logs(
+        self, app: str, query: Iterable[tuple[str, str]] = (), *, follow: bool = False
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """The log of an app, or of the one that is served under the name; with `follow` also the lines to come.
+
+        `query`: `since`, `until` (seconds since 1970), `tail` (lines), `search`, `container`, `function`, `stream` (the last
+        two may be repeated). The first object says whose log it is (`app`, `ephemeral`, `live`), every other one is a line.
+        Raises NotFoundError that lists names which are near.
+        """
+        values = [*query, *([("follow", "true")] if follow else [])]
+        path = f"/v1/apps/{quote(app, safe='')}/logs?{urlencode(values)}"
+        # A quiet app says nothing for hours, and a search for a rare text in a large log nothing for seconds.
+        async with self._stream("GET", path, None, None if follow else BUILD_SILENCE_SECONDS) as lines:
+            yield lines
 
     async def _json(
         self, method: str, path: str, body: Any = None, *, seconds: float = REQUEST_SECONDS
@@ -213,7 +229,7 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def _stream(
-        self, method: str, path: str, body: Any, silence: float
+        self, method: str, path: str, body: Any, silence: float | None
     ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         async with self._open(method, path, body, silence) as response:
             yield _records(response)
@@ -282,3 +298,10 @@ async def _records(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
                 raise errors.ConnectionError("The server went away in the middle of a message") from None
             if isinstance(record, dict):
                 yield record
+
+
+def _of_app(name: str, what: str) -> str:
+    """The path of `what` of the app `name`."""
+    if "/" in name or name in (".", "..", ""):  # these would be another path
+        raise errors.NotFoundError(f"There is no deployed app {name!r}: an app cannot be called so.")
+    return f"/v1/apps/{quote(name, safe='')}/{what}"

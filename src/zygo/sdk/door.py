@@ -12,13 +12,21 @@ import platform
 import socket as sockets
 import weakref
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zygo import errors, paths
 from zygo.sdk import context
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from zygo.sdk.large import Stored
+
 KEPT = 64
 """Idle connections that are kept for each event loop."""
+
+SETTLE_SECONDS = 30.0
+"""How long the end of an answer is awaited: code that was stopped has 5 s to obey."""
 
 READ_AHEAD = 1024 * 1024
 """Bytes of an answer that are held while nobody takes them; then reading stops."""
@@ -65,7 +73,7 @@ class Connection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes) -> None:
         """Begin a request with all of its body."""
         assert self.transport is not None
-        self.status, self.headers, self.complete = 0, {}, False
+        self.status, self.headers, self.complete, self._keep = 0, {}, False, True
         self._head, self._chunked, self._left = b"", False, 0
         self._chunk.clear()
         self._body.clear()
@@ -74,6 +82,16 @@ class Connection(asyncio.Protocol):
             self.transport.write(head + body)
         else:
             self.transport.writelines([head, body])
+
+    async def send_rest(self, tail: Stored) -> None:
+        """Send what follows, as fast as it is taken; not to its end when the server answers before."""
+        for chunk in tail.chunks():
+            if self.closed or self.status:
+                self._keep = False
+                return
+            assert self.transport is not None
+            self.transport.write(chunk)
+            await self.drained()
 
     async def answered(self) -> None:
         """Wait for the head of the answer. Raises Lost."""
@@ -163,7 +181,7 @@ class Connection(asyncio.Protocol):
         for line in lines:
             name, _, value = line.partition(":")
             self.headers[name.lower()] = value.strip()
-        self._keep = self.headers.get("connection", "").lower() != "close"
+        self._keep = self._keep and self.headers.get("connection", "").lower() != "close"
         self._chunked = "transfer-encoding" in self.headers
         self._left = int(self.headers.get("content-length", "0"))
         self.complete = not self._chunked and self._left == 0
@@ -204,10 +222,14 @@ class Door:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.life: AsyncGenerator[None, None] | None = None
         self._idle: list[Connection] = []
+        self._settling: set[asyncio.Task[None]] = set()
 
-    async def request(self, method: str, host: str, target: str, body: bytes, headers: bytes = b"") -> Connection:
-        """Send a request and wait for the answer's head. The connection is to be given to `release`.
+    async def request(
+        self, method: str, host: str, target: str, body: bytes, headers: bytes = b"", tail: Stored | None = None
+    ) -> Connection:
+        """Send a request and wait for the answer's head. The connection is to be given to `release`. `tail` follows `body`.
 
         `host` is a function's id, or "zygo" for the server itself. Raises Refused, Lost, ConnectionError.
         """
@@ -215,12 +237,14 @@ class Door:
             method.encode(),
             target.encode(),
             host.encode(),
-            len(body),
+            len(body) + (0 if tail is None else len(tail)),
             headers,
         )
         connection = await self._connection()
         try:
             connection.send(head, body)
+            if tail is not None:
+                await connection.send_rest(tail)
             await connection.answered()
             if connection.status >= 400:
                 raise refusal(connection.status, await read_all(connection), connection.headers)
@@ -234,6 +258,32 @@ class Door:
         if connection.reusable and len(self._idle) < KEPT:
             self._idle.append(connection)
         else:
+            connection.close()
+
+    def settle(self, connection: Connection) -> None:
+        """Its caller has what it wanted, and the answer may not be at its end: the server must not take that for a caller
+        who left, and the container may still be ending code that was stopped."""
+        if connection.complete or connection.closed:
+            self.release(connection)
+            return
+        task = asyncio.get_running_loop().create_task(self._read_on(connection))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _read_on(self, connection: Connection) -> None:
+        try:
+            await asyncio.wait_for(read_all(connection), SETTLE_SECONDS)
+        except (Lost, asyncio.TimeoutError):
+            pass
+        finally:
+            self.release(connection)
+
+    def close(self) -> None:
+        """End the connections that serve no caller."""
+        for task in self._settling:
+            task.cancel()
+        idle, self._idle = self._idle, []
+        for connection in idle:
             connection.close()
 
     async def _connection(self) -> Connection:
@@ -256,14 +306,28 @@ class Door:
 _doors: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Door] = weakref.WeakKeyDictionary()
 
 
-def door() -> Door:
+async def door() -> Door:
     """The door of the running event loop."""
     path = context.server_socket() or paths.calls_socket()
     loop = asyncio.get_running_loop()
     found = _doors.get(loop)
     if found is None or found.path != path:
+        if found is not None:
+            found.close()
         found = _doors[loop] = Door(path)
+        # The loop ends its async generators when it ends itself (asyncio.run does), and with this one the connections.
+        found.life = _close_at_end(weakref.ref(found))
+        await found.life.__anext__()
     return found
+
+
+async def _close_at_end(door: weakref.ref[Door]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        found = door()
+        if found is not None:
+            found.close()
 
 
 async def read_all(connection: Connection) -> bytes:

@@ -31,8 +31,11 @@ FATAL = b"f"
 
 FAILURES = (FAILURE, TIMEOUT, FATAL)
 
-SAID = b"x"
+SAID = b"s"
 """In place of a result, the server's own word: JSON of an error, see zygo.errors.to_json."""
+
+FORGET = b"x"
+"""The parts that came so far are void."""
 
 RETURNED = b"r"
 """The input was not begun, since one before it takes long: it is to be sent again."""
@@ -45,8 +48,6 @@ _LONGEST = 0xFFFFFFFF
 
 INLINE_BYTES = 2 * 2**20
 """A payload above this goes by parts, and through a file where it would be held whole."""
-
-PART_BYTES = 256 * 1024
 
 
 def frame(kind: bytes, index: int, payload: bytes = b"", microseconds: int = 0) -> bytes:

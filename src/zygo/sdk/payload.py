@@ -6,14 +6,15 @@ happened on, the missing thing and the mend.
 
 from __future__ import annotations
 
+import importlib
 import io
 import pickle
 import platform
 import types
-from typing import Any
+from typing import Any, Protocol
 
 from zygo.errors import DeserializationError, SerializationError
-from zygo.sdk import context
+from zygo.sdk import context, large
 
 PROTOCOL = 5
 
@@ -35,30 +36,66 @@ class _Plain(pickle.Pickler):
 
 def dumps(value: Any, what: str) -> bytes:
     """`value` as bytes. Raises SerializationError, which begins with `what`, such as "The arguments of square"."""
-    buffer = io.BytesIO()
+    buffer = _Buffer()
+    dump(value, what, buffer)
+    return buffer.getvalue()
+
+
+class _Buffer(io.BytesIO):
+    def restart(self) -> None:
+        self.seek(0)
+        self.truncate()
+
+
+class Sink(Protocol):
+    """Where pickled bytes go; `restart` forgets those that came so far."""
+
+    def write(self, data: Any) -> int: ...
+    def restart(self) -> None: ...
+
+
+def store(value: Any, what: str) -> large.Payload:
+    """`value` as a payload, in a file when it is large. Raises SerializationError."""
+    spool = large.Spool()
+    dump(value, what, spool)
+    return spool.payload()
+
+
+def dump(value: Any, what: str, sink: Sink) -> None:
+    """Pickle `value` into `sink`. Raises SerializationError, and what the sink raises."""
     try:
-        _Plain(buffer, PROTOCOL).dump(value)
-        return buffer.getvalue()
+        _Plain(sink, PROTOCOL).dump(value)
+        return
     except (_ByValue, pickle.PicklingError, AttributeError, TypeError):
         pass  # cloudpickle can more; what it says about the rest is better
     except RecursionError as error:
         raise _unpicklable(what, error) from None
+    sink.restart()
     try:
-        import cloudpickle
+        cloudpickle = importlib.import_module("cloudpickle")
     except ImportError as error:
         raise SerializationError(
             f"{what} cannot be pickled {_here()} without cloudpickle, which is not installed: pip install cloudpickle"
         ) from error
     try:
-        return bytes(cloudpickle.dumps(value, PROTOCOL))
+        cloudpickle.dump(value, sink, PROTOCOL)
     except Exception as error:
         raise _unpicklable(what, error) from error
 
 
-def loads(data: bytes, what: str, origin: str) -> Any:
-    """The value of `data`. `origin` is the Python version that wrote it. Raises DeserializationError."""
+def loads(data: Any, what: str, origin: str) -> Any:
+    """The value of a payload, or of what a stream brings. `origin` is the Python version that wrote it.
+
+    Raises DeserializationError.
+    """
     try:
-        return pickle.loads(data)
+        if isinstance(data, bytes):
+            return pickle.loads(data)
+        file = data
+        if isinstance(data, large.Stored):
+            file = data.file
+            file.seek(0)
+        return pickle.load(file)
     except Exception as error:
         raise DeserializationError(unreadable(error, what, origin)) from error
 
@@ -70,8 +107,12 @@ def unreadable(error: BaseException, what: str, origin: str) -> str:
     text = f"{what} cannot be read {_here()}: {type(error).__name__}: {error}."
     if isinstance(error, ModuleNotFoundError) and error.name:
         top = error.name.partition(".")[0]
-        mend = f"pip install {top}" if context.is_local() else f"add it to the image, .pip_install({top!r})"
-        return f"{text} It needs the module {top!r}, which {here} does not have: {mend}, or pass plain values."
+        mend = (
+            "install it here, or run where it can be imported, or return plain values"
+            if context.is_local()
+            else f"add it to the image, with .pip_install({top!r}) or .add_local_python_source({top!r}), or pass plain values"
+        )
+        return f"{text} It needs the module {top!r}, which {here} does not have: {mend}."
     if isinstance(error, AttributeError):
         return (
             f"{text} It needs a class or function that {there} has and {here} has not: use the same code on both sides."

@@ -55,7 +55,7 @@ async def _ask(method: str, path: str, body: bytes, *, patient: bool = False) ->
     deadline = loop.time() + RECONNECT_SECONDS
     while True:
         try:
-            own = door.door()
+            own = await door.door()
             connection = await own.request(method, calls.SERVER, path, body)
             try:
                 return await door.read_all(connection)
@@ -127,18 +127,12 @@ async def _spawn_inputs(function: Function, method: str, call_id: str, first: in
     head = {"id": call_id, "function": target.id, "python": platform.python_version(), "first": first}
     parts = [frames.frame(frames.CALL, 0, json.dumps(head).encode())]
     parts += [frames.frame(frames.INPUT, first + place, data) for place, data in enumerate(inputs)]
-    body = b"".join(parts)
-    if len(body) > MAX_REQUEST:
-        raise errors.RequestSizeError(
-            f"The arguments of {function.name} have {len(body) >> 20} MiB, and at most {MAX_REQUEST >> 20} MiB can be kept for "
-            f"a spawned call. Write them to a file or a bucket and pass its name."
-        )
     loop = asyncio.get_running_loop()
     outbox = _outboxes.get(loop)
     if outbox is None:
         outbox = _outboxes[loop] = _Outbox()
     try:
-        await outbox.put(body)
+        await outbox.put(b"".join(parts))
     except errors.NotFoundError:
         function.known = None  # another app has the name by now, or none
         raise
@@ -178,9 +172,19 @@ async def _all(wanted: list[tuple[str, int]], names: list[str]) -> AsyncIterator
 # -- the methods ------------------------------------------------------------------------------------------------------
 
 
+def _arguments(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    data = calls.arguments(function.name, args, kwargs)
+    if len(data) > MAX_REQUEST:
+        raise errors.RequestSizeError(
+            f"The arguments of {function.name} have {len(data) >> 20} MiB, and at most {MAX_REQUEST >> 20} MiB can be kept for "
+            f"a spawned call. Write them to a file or a bucket and pass its name."
+        )
+    return data if isinstance(data, bytes) else b"".join(data.chunks())
+
+
 def _spawn_input(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     function.check_call("spawn")
-    return calls.arguments(function.name, args, kwargs)
+    return _arguments(function, args, kwargs)
 
 
 async def _spawn(function: Function, data: bytes) -> str:
@@ -225,7 +229,7 @@ class _SpawnMap:
         return self._made(function, call_id, count)
 
     def _chunks(self, function: Function, asked: mapping.Asked) -> Iterator[list[bytes]]:
-        pickled = (calls.arguments(function.name, args, asked.kwargs) for args in asked.arguments)
+        pickled = (_arguments(function, args, asked.kwargs) for args in asked.arguments)
         chunk: list[bytes] = []
         size = 0
         for data in pickled:

@@ -43,6 +43,7 @@ class CalledFunctions:
             "retries": encode(spec.retries),
             "capacity": self._capacity(spec),
             "parallel": spec.policy.max_inputs,
+            "single_use": spec.policy.single_use,
         }
 
     def stats(self, identifier: str) -> dict[str, int]:

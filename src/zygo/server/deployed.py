@@ -54,6 +54,12 @@ class DeployedApps:
         self._wakers: dict[str, Waker] = {}
         self._previews: dict[str, dict[int, LiveApp]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._previews_there = asyncio.Event()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a change of an app is under way: its first image may take longer than an idle server lives."""
+        return any(lock.locked() for lock in self._locks.values())
 
     # -- the server's life ------------------------------------------------------------------------------------------
 
@@ -62,14 +68,14 @@ class DeployedApps:
 
         An app that cannot be brought back is logged and left out; the others do not suffer.
         """
-        waking = []
+        found = []
         for record in await self._store.apps():
             try:
-                waking.append(await self._announce(record))
+                found.append(await self._announce(record))
             except (Error, OSError) as error:
                 log.error("the app %s cannot be brought back: %s", record.name, error)
         self._tasks = [
-            asyncio.create_task(self._wake_all(waking), name="wake deployed apps"),
+            asyncio.create_task(self._come_back(found), name="wake deployed apps"),
             asyncio.create_task(self._watch_previews(), name="previews"),
         ]
 
@@ -82,14 +88,13 @@ class DeployedApps:
         for waker in self._wakers.values():
             await waker.close()
 
-    async def _announce(self, record: AppRecord) -> Waker:
+    async def _announce(self, record: AppRecord) -> LiveApp:
         spec = await self._store.spec(record.id, record.version)
         app = LiveApp(record.id, record.name, "deployed", self._apps.open_log(record.name), version=record.version)
-        waker = await self._lay_down(app, spec)
-        await self._update_previews(app)
-        return waker
+        await self._lay_down(app, spec)
+        return app
 
-    async def _lay_down(self, app: LiveApp, spec: AppSpec) -> Waker:
+    async def _lay_down(self, app: LiveApp, spec: AppSpec) -> None:
         """Give a sleeping app its names."""
         generation = self._deployments.announce(app, spec)
         for function in generation.functions.values():
@@ -100,31 +105,39 @@ class DeployedApps:
         async def read() -> AppSpec:
             return await self._store.spec(app.key.partition("@")[0], version)
 
-        waker = self._wakers[app.key] = Waker(app, self._deployments, read)
-        app.wake = waker
+        app.wake = self._wakers[app.key] = Waker(app, self._deployments, read)
         self._apps.add(app)
         self._apps.publish(app, generation)
-        return waker
 
-    async def _wake_all(self, wakers: list[Waker]) -> None:
+    async def _come_back(self, apps: list[LiveApp]) -> None:
+        """What can wait until the apps' own names answer: their previews, and that they run."""
+        for app in apps:
+            async with self._lock(app.name):
+                try:
+                    if self._apps.get(app.key) is app:
+                        await self._update_previews(app)
+                except (Error, OSError) as error:
+                    log.error("the previews of %s cannot be brought back: %s", app.name, error)
+        self._previews_there.set()
         # One after the other: a request wakes its own app at once, and has the cores for it.
-        for waker in wakers:
-            await waker.done()
+        for app in apps:
+            if (waker := self._wakers.get(app.key)) is not None:
+                await waker.done()
 
     # -- what users ask for -----------------------------------------------------------------------------------------
 
     async def deploy(self, name: str, spec: AppSpec, by: Provenance, strategy: str, emit: Emit) -> dict[str, Any]:
         """Deploy `spec` as `name`. Returns the last event: published, unchanged, failed or missing."""
         _check(name, by, strategy)
-        if not any(function.web for function in spec.functions):
-            raise InvalidError(f"The app {name!r} has no web function: nothing of it could be called.")
+        if not spec.functions:
+            raise InvalidError(f"The app {name!r} has no functions: nothing of it could be called.")
         spec = replace(spec, name=name)
         async with self._changing(name, emit):
             missing = self._deployments.missing(spec)
             if missing:
                 return {"type": "missing", "sha256": missing}
             app, digest = self._apps.find(name, "deployed"), digest_of(spec)
-            if app is not None and (await self._store.revision(app.key, app.version)).digest == digest:
+            if app is not None and await self._digest(app) == digest:
                 return {"type": "unchanged", "version": app.version, "functions": self._deployments.describe(app)}
             return await self._publish(app, spec, digest, by, strategy, emit)
 
@@ -138,7 +151,8 @@ class DeployedApps:
             target = await self._target(app, version)
             spec = await self._store.spec(app.key, target.version)
             by = replace(by, rollback_of=target.version, commit=target.by.commit, dirty=target.by.dirty)
-            return await self._publish(app, spec, target.digest, by, strategy, emit)
+            result = await self._publish(app, spec, target.digest, by, strategy, emit)
+            return _complete(result, name, target.version)
 
     async def rollover(self, name: str, strategy: str, emit: Emit) -> dict[str, Any]:
         """New containers of the same revision."""
@@ -146,7 +160,8 @@ class DeployedApps:
         async with self._changing(name, emit):
             app = self.require(name)
             spec = await self._store.spec(app.key, app.version)
-            return await self._deployments.publish(app, spec, emit, How(prove=True, strategy=strategy))
+            result = await self._deployments.publish(app, spec, emit, How(prove=True, strategy=strategy))
+            return _complete(result, name, app.version)
 
     async def stop(self, name: str) -> dict[str, Any]:
         """Stop an app for good; returns once its containers are gone. Its log and history stay."""
@@ -170,6 +185,7 @@ class DeployedApps:
             record = max(stopped, key=lambda app: app.created_at, default=None)
         if record is None:
             raise await self._unknown(name)
+        await self._previews_there.wait()
         live = self._apps.get(record.id)
         rows = []
         for revision in await self._store.revisions(record.id):
@@ -192,9 +208,12 @@ class DeployedApps:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
     @contextlib.asynccontextmanager
     async def _changing(self, name: str, emit: Emit) -> Any:
-        lock = self._locks.setdefault(name, asyncio.Lock())
+        lock = self._lock(name)
         if lock.locked():
             emit({"type": "step", "text": f"Waiting for another change of {name} to end ..."})
         async with lock:
@@ -206,12 +225,14 @@ class DeployedApps:
         app = known or LiveApp("", spec.name, "deployed", self._apps.open_log(spec.name))
 
         async def record() -> int:
+            await self._deployments.sync(spec)
             revision = await self._store.add_revision(
                 spec.name, digest, spec, by, time.time(), expected_version=app.version
             )
             if known is None:
                 app.key = revision.app_id
                 self._apps.add(app)
+            app.digest = digest
             return revision.version
 
         try:
@@ -222,6 +243,12 @@ class DeployedApps:
         if result["type"] == "published":
             await self._settle(app)
         return result
+
+    async def _digest(self, app: LiveApp) -> str:
+        """Of the active revision. The store is asked once: a deploy must get as far as it can while the store is away."""
+        if not app.digest:
+            app.digest = (await self._store.revision(app.key, app.version)).digest
+        return app.digest
 
     async def _settle(self, app: LiveApp) -> None:
         """After a new revision: older ones that are not kept are forgotten, the one before gets its preview."""
@@ -252,7 +279,9 @@ class DeployedApps:
             await asyncio.sleep(LOOK_SECONDS)
             now = asyncio.get_running_loop().time()
             for preview in [p for previews in self._previews.values() for p in previews.values()]:
-                used = max((f.admission.last_active for f in preview.functions.values()), default=now)
+                used = max(
+                    (a.last_active or a.made_at for a in (f.admission for f in preview.functions.values())), default=now
+                )
                 if preview.generations and not preview.busy and now - used > PREVIEW_IDLE_SECONDS:
                     async with preview.lock:
                         preview.wake = self._wakers.get(preview.key)
@@ -297,6 +326,16 @@ def digest_of(spec: AppSpec) -> str:
     """What tells two states of an app apart; not what only helps or warns."""
     state = encode(replace(spec, warnings=(), third_party=()))
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _complete(result: dict[str, Any], name: str, version: int) -> dict[str, Any]:
+    """`result`, unless files of that revision are gone from the disk: only who has the sources can send them."""
+    if result["type"] != "missing":
+        return result
+    raise NotFoundError(
+        f"{len(result['sha256'])} files of {name} v{version} are gone from the server's data directory. "
+        f"Deploy its sources again."
+    )
 
 
 def _check(name: str, by: Provenance | None, strategy: str) -> None:

@@ -38,7 +38,7 @@ SWEPT = 1000
 INPUT = "i"
 """The kind of a payload that is not a result yet."""
 
-SAID = "x"
+SAID = "s"
 """The kind of a result that is the server's own: JSON of an error, see zygo.errors.to_json."""
 
 OPEN = CallState.PENDING.value
