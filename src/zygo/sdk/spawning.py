@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from zygo import errors
-from zygo.sdk import background, calls, door, frames, mapping, operations, payload
+from zygo.sdk import background, calls, door, frames, mapping, operations, payload, remote
 from zygo.sdk.function_call import FunctionCall
 from zygo.sdk.operations import Operation, Stream
 
@@ -152,7 +152,7 @@ def _checked(name: str, got: tuple[bytes, bytes]) -> bytes:
         return data
     if kind == frames.SAID:
         raise errors.from_json(json.loads(data))
-    raise calls.Raised(calls.remote.revive(data, name))
+    raise calls.Raised(remote.revive(data, name))
 
 
 async def _all(wanted: list[tuple[str, int]], names: list[str]) -> AsyncIterator[bytes]:
