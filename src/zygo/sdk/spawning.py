@@ -196,6 +196,10 @@ async def _spawn(function: Function, data: bytes) -> str:
     return call_id
 
 
+def _made(function: Function, call_id: str) -> FunctionCall:
+    return FunctionCall(call_id, function.name)
+
+
 class _SpawnMap:
     """`spawn_map`: a call with many inputs."""
 
@@ -318,7 +322,7 @@ async def _gather(several: Several, prepared: None) -> list[bytes]:
 
 
 OPERATIONS: dict[str, Any] = {
-    "spawn": Operation("spawn", _spawn_input, _spawn, lambda function, call_id: FunctionCall(call_id, function.name)),
+    "spawn": Operation("spawn", _spawn_input, _spawn, _made),
     "spawn_map": _SpawnMap(),
     "get": Operation("get", _how_to_get, _get, _loaded),  # type: ignore[arg-type]
     "iter": Stream("iter", _range, _iter, _loaded),  # type: ignore[arg-type]
