@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zygo.sdk.app import App
     from zygo.sdk.context import current_function_call_id, current_input_id, is_local
     from zygo.sdk.function import Function
+    from zygo.sdk.function_call import FunctionCall
     from zygo.sdk.image import Image
     from zygo.sdk.partial import asgi_app, concurrent, fastapi_endpoint, web_endpoint
     from zygo.sdk.patterns import FilePatternMatcher
@@ -36,6 +37,7 @@ __all__ = [
     "Error",
     "FilePatternMatcher",
     "Function",
+    "FunctionCall",
     "Image",
     "Retries",
     "Secret",
@@ -53,6 +55,7 @@ _HOMES = {
     "App": "app",
     "FilePatternMatcher": "patterns",
     "Function": "function",
+    "FunctionCall": "function_call",
     "Image": "image",
     "Retries": "retries",
     "Secret": "secret",

@@ -161,6 +161,18 @@ class ContainerState(enum.Enum):
     FAILED = "failed"
 
 
+class CallState(enum.Enum):
+    """Of an input: pending -> running -> succeeded | failed | cancelled | timed_out; running -> pending when it is tried
+    again. A call is as far as its least advanced input."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+
 class AppState(enum.Enum):
     """deployed -> stopped, for good; what is deployed under the name afterwards is another app."""
 

@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     max_waiting: int = Field(
         default=2000, ge=1, description="Requests that may wait for one function; the next one is refused with 503."
     )
+    max_spawned: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Spawned inputs of one function that may have no result yet; more are refused with ResourceExhaustedError.",
+    )
     max_body_bytes: int = Field(default=4 * 2**30, ge=0, description="Largest request body, in bytes.")
     idle_exit: float = Field(
         default=600.0,

@@ -9,7 +9,7 @@ import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from zygo.errors import ConflictError, Error, InvalidError, NotFoundError
+from zygo.errors import ConflictError, Error, InvalidError, NotFoundError, StoreError
 from zygo.gateway.admission import Admission
 from zygo.gateway.routes import Endpoint, RequestRecord, Routes
 from zygo.server.live import Generation, LiveApp, LiveFunction
@@ -19,6 +19,7 @@ from zygo.server.sessions import Session
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from zygo.gateway.calls import Dispatcher
     from zygo.gateway.container import Backend
     from zygo.gateway.proxy import Gateway
     from zygo.model import FunctionSpec
@@ -43,7 +44,8 @@ FINISH_GRACE = 10.0
 
 def function_id(key: str, kind: str, app: str, name: str) -> str:
     """The id under which a function is called: the same for every revision of an app, and each time it is served."""
-    owner = f"{app}/dev" if kind == "ephemeral" else key
+    # By name, not by key: an app that is being deployed for the first time has none yet.
+    owner = key if kind == "preview" else f"{app}/{kind}"
     return "fu-" + hashlib.sha256(f"{owner}/{name}".encode()).hexdigest()[:22]
 
 
@@ -63,6 +65,11 @@ class Apps:
         self._claims: list[tuple[LiveApp, Generation]] = []
         self.end_code = "stopped"
         self._calls_api: dict[str, Endpoint] = {}
+        self.called: dict[str, tuple[LiveApp, LiveFunction]] = {}
+        """The functions that are called, by id."""
+        self.dispatcher: Dispatcher | None = None
+        """Of spawned calls; it is told of functions that come and go."""
+        self._cancelling: set[asyncio.Task[int]] = set()
 
     @property
     def all(self) -> list[LiveApp]:
@@ -151,6 +158,11 @@ class Apps:
             functions, app.functions, app.wake = list(app.functions.values()), {}, None
             self.update_routes()
             gone: Error = NotFoundError(f"The app {app.name!r} has ended.")
+            if app.kind == "ephemeral" and self.dispatcher is not None:
+                try:
+                    await self.dispatcher.cancel_app(app.key, "its app has ended")
+                except StoreError as error:
+                    log.error("calls of %s could not be cancelled; the next server does it: %s", app.name, error)
             for function in functions:
                 function.admission.fail(gone, lasting=True)
                 self.addresses.withdraw(function)
@@ -263,6 +275,15 @@ class Apps:
         for function in gone:
             function.admission.fail(NotFoundError(f"The function {function.name!r} is not part of the app any more."))
             self.addresses.withdraw(function)
+            if self.dispatcher is not None and function.id not in self.called:
+                reason = f"the function {function.name!r} is not part of the app any more"
+                task = asyncio.get_running_loop().create_task(self.dispatcher.cancel_function(function.id, reason))
+                self._cancelling.add(task)
+                task.add_done_callback(self._cancelling.discard)
+
+    def spawned(self, function_id: str) -> int:
+        """Spawned inputs of a function that are not at work."""
+        return self.dispatcher.waiting(function_id) if self.dispatcher is not None else 0
 
     def withdraw(self, app: LiveApp, generation: Generation) -> None:
         """Take back the addresses of functions that were not published after all."""
@@ -275,12 +296,14 @@ class Apps:
         hosts: dict[str, Endpoint] = {}
         ports: dict[int, Endpoint] = {}
         called = dict(self._calls_api)
+        self.called = {}
         for app in sorted(self._apps.values(), key=lambda each: each.kind != "preview"):
             for function in app.functions.values():
                 if function.endpoint is None or function.spec is None:
                     continue
                 if function.spec.web is None:
                     called[function.id] = function.endpoint
+                    self.called[function.id] = (app, function)
                     continue
                 hosts[function.hostname] = function.endpoint
                 if function.port is not None:
@@ -290,6 +313,8 @@ class Apps:
                     hosts.setdefault(self.addresses.hostname(preview), function.endpoint)
         self._gateway.routes = Routes(MappingProxyType(hosts), MappingProxyType(ports))
         self._gateway.functions = Routes(MappingProxyType(called))
+        if self.dispatcher is not None:
+            self.dispatcher.poke()
 
     def serve_calls(self, endpoint: Endpoint) -> None:
         """Let callers of functions reach the server itself under this endpoint."""
@@ -414,6 +439,7 @@ class Apps:
                         "url": f.url,
                         "containers": sum(g.pools[f.name].ready for g in app.generations if f.name in g.pools),
                         "waiting": f.admission.waiting,
+                        "pending": self.spawned(f.id),
                         "in_flight": f.admission.in_flight,
                     }
                     for f in app.functions.values()

@@ -122,8 +122,12 @@ class Server:
             notify("STOPPING=1")
             self.app_logs.end_followers()
             await self.apps.end_sessions()
+            dispatcher = self.apps.dispatcher
+            assert dispatcher is not None
+            spawned = asyncio.create_task(dispatcher.close(STOP_GRACE), name="end of spawned calls")
             if self.apps.in_use:
                 await self.gateway.close(STOP_GRACE)
+            await spawned
         log.info("stopped")
 
     async def _start_parts(self, guest: Path, loading: Awaitable[Any], stack: contextlib.AsyncExitStack) -> None:
