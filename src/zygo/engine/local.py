@@ -7,13 +7,14 @@ import contextlib
 import itertools
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from zygo.engine.images import ImageHost, ImageHosts
 from zygo.engine.spares import Spares
 from zygo.errors import ContainerError
+from zygo.model import encode
 from zygo.paths import CALLS_SOCKET, CONTAINER_DOOR
 from zygo.runtime import network
 from zygo.runtime.channel import LineReader
@@ -243,12 +244,17 @@ class LocalRevision:
             else:
                 self._system_log("stderr", f"{text} and was started again.")
 
-    async def start(self, function: str) -> LocalContainer:
+    async def start(self, function: str, variant: FunctionSpec | None = None) -> LocalContainer:
         """See Revision.start."""
         zygote = await self.ensure()
         spec = next(f for f in self.plan.functions if f.name == function)
         self.park(spec)
-        return self.engine.spares.take(self, function) or self._fork_container(zygote, spec, park=False)
+        wanted = variant or spec
+        if wanted.resources == spec.resources:  # its control group has been made for those
+            spare = self.engine.spares.take(self, function, variant_message(wanted))
+            if spare is not None:
+                return spare
+        return self._fork_container(zygote, wanted, park=False)
 
     def park(self, spec: FunctionSpec) -> None:
         """Have a spare of this function, soon."""
@@ -314,7 +320,7 @@ class LocalContainer:
 
     def __init__(self, engine: LocalEngine, spec: FunctionSpec, on_log: OnLog) -> None:
         self.engine = engine
-        self.function = spec.name
+        self.function = spec.variant.of if spec.variant is not None else spec.name
         self.id = engine.next_id()
         self.socket_path = str(engine.sockets / f"{self.id}.s")
         self.memory_limit = memory_limit(spec, engine.machine)
@@ -355,7 +361,13 @@ class LocalContainer:
         if self._group is None and self.engine.sandboxed:
             # Counted in the revision's user namespace (since Linux 5.14), so over all its containers and nobody else's.
             limits["processes"] = PIDS_LIMIT
-        return {"id": self.id, "function": self.function, "limits": limits, "grace": self.engine.grace}
+        return {
+            "id": self.id,
+            "function": self.function,
+            "limits": limits,
+            "grace": self.engine.grace,
+            "variant": variant_message(self._spec),
+        }
 
     def _join_cgroups(self) -> Sequence[int]:
         if self.engine.machine.cgroups is None:
@@ -399,6 +411,21 @@ class LocalContainer:
         self.engine.containers.discard(self)
         if not self.exited.done():
             self.exited.set_result(self.process.exited.result())
+
+
+def variant_message(spec: FunctionSpec) -> dict[str, Any]:
+    """What a container must know of the variant that it is: {} for none."""
+    variant = spec.variant
+    if variant is None:
+        return {}
+    return {
+        "parameters": variant.parameters,
+        "init": variant.init,
+        "env": variant.env,
+        "timeout": spec.timeout,
+        "max_inputs": spec.policy.max_inputs,
+        "batch": encode(spec.batch),
+    }
 
 
 def memory_limit(spec: FunctionSpec, machine: Machine) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import resource
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from zygo import wire
 from zygo.errors import Error
-from zygo.guest import calls, isolate, process, runner, tracebacks
+from zygo.guest import isolate, process, tracebacks
 from zygo.sdk import context
 
 if TYPE_CHECKING:
-    from zygo.guest import web
     from zygo.guest.revision import RevisionZygote
+    from zygo.guest.service import Served
 
 _PER_CONTAINER = isolate.CLONE_NEWNS | isolate.CLONE_NEWIPC | isolate.CLONE_NEWUTS
 
@@ -44,14 +45,24 @@ def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
         _identify(message)
         from zygo.guest import serve
 
-        prebuilt = zygote.apps.get(message["function"])
-        config = prebuilt.config if prebuilt is not None else None
+        app = zygote.apps.get(message["function"])
+        config = app.config if app is not None else None
         host = serve.Host(socket.socket(fileno=listener), control, message["grace"], config)
-        if message["park"] and not host.park(prebuilt):
-            return 0
-        app = prebuilt or _application(zygote, message["function"])
-        beside = app.runner if isinstance(app, calls.App) and isinstance(app.runner, runner.MainThread) else None
-        return host.serve(app.build(), lifespan=app.asgi is None, beside=beside)
+        variant = message["variant"]
+        if message["park"]:
+            needed = host.park(app)
+            if needed is None:
+                return 0
+            variant = needed["variant"]
+        os.environ.update(variant.get("env") or {})
+        if app is None or not app.fits(variant):
+            app = _application(zygote, message["function"], variant)
+            host.configure(None)
+        app.enter(host.run, variant)
+        host.serve(app.build(), lifespan=app.lifespan, beside=app.beside)
+        app.exit(host.run)
+        atexit._run_exitfuncs()
+        return 0
     except BaseException as error:
         text, file, line = tracebacks.describe(error, zygote.source)
         from zygo.guest import serve
@@ -102,11 +113,11 @@ def _identify(message: dict[str, Any]) -> None:
         numpy_random.seed()
 
 
-def _application(zygote: RevisionZygote, name: str) -> web.App | calls.App:
-    """The application of a revision whose module each container imports itself."""
+def _application(zygote: RevisionZygote, name: str, variant: dict[str, Any]) -> Served:
+    """An application made here: each container imports the module itself, or the zygote's does not fit this variant."""
     module = importlib.import_module(zygote.message["module"])
     zygote.name_functions(module)
-    app = zygote.app(module, name)
+    app = zygote.app(module, name, variant)
     app.prebuild()
     return app
 

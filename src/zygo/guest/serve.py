@@ -7,7 +7,6 @@ namespace and says "ready" on its control socket, so only the protocol, the life
 from __future__ import annotations
 
 import asyncio
-import atexit
 import gc
 import logging
 import os
@@ -36,8 +35,10 @@ from zygo import wire
 from zygo.guest import tracebacks
 
 if TYPE_CHECKING:
-    from zygo.guest import calls, web
-    from zygo.guest.runner import MainThread
+    from collections.abc import Coroutine
+
+    from zygo.guest.runner import Place
+    from zygo.guest.service import Served
 
 try:
     import uvloop
@@ -198,16 +199,24 @@ class Host:
         self._stop = asyncio.Event()
         take_logger()
 
-    def park(self, app: web.App | calls.App | None) -> bool:
-        """Wait, as a spare, to be needed. False when it never will be.
+    def configure(self, config: Config | None) -> None:
+        """Serve with this configuration; None: make one for what `serve` gets."""
+        self._config = config
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run `work` on the loop that serves, before it does or after; its result."""
+        return self._loop.run_until_complete(work)
+
+    def park(self, app: Served | None) -> dict[str, Any] | None:
+        """Wait, as a spare, to be needed. The message that says so, None when it never will be.
 
         With `app`, whose application is ours, everything is made ready and one request goes through it to a route of
         ours: the pages that a first request touches are copied now, which is most of its time.
         """
         return self._loop.run_until_complete(self._park(app))
 
-    def serve(self, asgi: Callable[..., Any], *, lifespan: bool, beside: MainThread | None = None) -> int:
-        """Serve `asgi` until SIGTERM or until the control socket ends, then drain. Returns 0. Raises StartupFailed.
+    def serve(self, asgi: Callable[..., Any], *, lifespan: bool, beside: Place | None = None) -> None:
+        """Serve `asgi` until SIGTERM or until the control socket ends, then drain. Raises StartupFailed.
 
         `lifespan`: whether the application may have a startup and a shutdown. `beside` has this thread meanwhile; the loop
         is in another one.
@@ -216,10 +225,8 @@ class Host:
             self._loop.run_until_complete(self._serve(asgi, lifespan))
         else:
             self._serve_beside(asgi, beside)
-        atexit._run_exitfuncs()
-        return 0
 
-    def _serve_beside(self, asgi: Callable[..., Any], beside: MainThread) -> None:
+    def _serve_beside(self, asgi: Callable[..., Any], beside: Place) -> None:
         # Code that asks for this thread's loop gets one of its own, not ours, which runs elsewhere.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -242,7 +249,7 @@ class Host:
         if failed:
             raise failed[0]
 
-    async def _park(self, app: web.App | calls.App | None) -> bool:
+    async def _park(self, app: Served | None) -> dict[str, Any] | None:
         if app is not None:
             # Only a matter of speed: whatever goes wrong here will be said when a request meets it.
             with suppress(Exception), app.warm_route() as request:
@@ -256,7 +263,7 @@ class Host:
         message, fds = wire.receive(self._control)
         for fd in fds:
             os.close(fd)
-        return message is not None and message["type"] == "go"
+        return message if message is not None and message["type"] == "go" else None
 
     async def _warm(self, asgi: Callable[..., Any], request_line: bytes) -> None:
         ours, theirs = socket.socketpair()

@@ -348,9 +348,9 @@ class ContainerProcess:
         if self._gone or self._pidfd < 0:
             self._finish()
 
-    def go(self) -> bool:
-        """Tell a spare that it is needed. False when it is gone."""
-        return self._channel.send({"type": "go"})
+    def go(self, variant: dict[str, Any]) -> bool:
+        """Tell a spare that it is needed, and for which variant. False when it is gone."""
+        return self._channel.send({"type": "go", "variant": variant})
 
     def signal(self, number: int) -> None:
         """Send a signal, as soon as it is known which process it is; nothing happens when it is gone."""

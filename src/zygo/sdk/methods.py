@@ -64,8 +64,5 @@ class Bound:
 LATER = {
     "spawn": "Use .remote() in a thread, or .remote.aio() in a task.",
     "spawn_map": "Use .for_each() in a thread.",
-    "with_options": "Set it in @app.function(...).",
-    "with_concurrency": "Put @zygo.concurrent(...) below @app.function().",
-    "with_batching": "Take a list as the function's argument.",
 }
 """Methods that a later release brings, and what to use instead."""

@@ -19,8 +19,8 @@ class CalledFunctions:
     def __init__(self, apps: Apps) -> None:
         self._apps = apps
 
-    def describe(self, app_name: str, name: str) -> dict[str, Any]:
-        """What a caller must know of a function. Raises NotFoundError."""
+    def describe(self, app_name: str, name: str, variant: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What a caller must know of a function, or of a variant of it. Raises NotFoundError, InvalidError."""
         app = self._apps.find(app_name, "deployed") or self._apps.find(app_name, "ephemeral")
         if app is None:
             names = sorted({app.name for app in self._apps.all})
@@ -28,13 +28,16 @@ class CalledFunctions:
             raise NotFoundError(f"No app called {app_name!r} is deployed or served. {there}")
         function = app.functions.get(name)
         if function is None or function.spec is None:
-            known = ", ".join(sorted(app.functions)) or "none"
+            known = ", ".join(sorted(f.name for f in app.functions.values() if f.name == f.shown)) or "none"
             raise NotFoundError(f"The app {app_name!r} has no function {name!r}. It has: {known}.")
+        if variant is not None or self._has_parameters(app, function):
+            function = self._apps.variants.ensure(app, function, variant or {})
         spec, most = function.spec, self._apps.scheduler.max_containers
+        assert spec is not None
         return {
             "id": function.id,
             "app": app.name,
-            "name": function.name,
+            "name": function.shown,
             "web_url": function.url if spec.web is not None else None,
             "generator": spec.is_generator,
             "retries": encode(spec.retries),
@@ -45,7 +48,7 @@ class CalledFunctions:
     def stats(self, identifier: str) -> dict[str, int]:
         """How busy a function is. Raises NotFoundError."""
         app, function = self._find(identifier)
-        pools = [g.pools[function.name] for g in app.generations if function.name in g.pools]
+        pools = [g.pools[function.pool] for g in app.generations if function.pool in g.pools]
         policy = function.spec.policy if function.spec is not None else ScalePolicy()
         ready, at_work = sum(pool.ready for pool in pools), function.admission.in_flight
         return {
@@ -61,12 +64,20 @@ class CalledFunctions:
         Raises NotFoundError, InvalidError.
         """
         app, function = self._find(identifier)
+        if function.owner:
+            raise InvalidError(
+                f"{function.shown} shares its containers with the other methods of its class. Use update_autoscaler() of the object."
+            )
         if not app.generations:
             raise InvalidError(f"The app {app.name!r} sleeps. Call one of its functions first.")
-        scheduler, pool = self._apps.scheduler, app.generations[-1].pools[function.name]
+        scheduler, pool = self._apps.scheduler, app.generations[-1].pools[function.pool]
         policy = scaling.changed(f"Function {function.name!r}", scheduler.policy(pool), settings)
         scheduler.add(pool, policy)
         return {name: getattr(policy, name) for name in scaling.SETTINGS}
+
+    def _has_parameters(self, app: LiveApp, function: LiveFunction) -> bool:
+        owner = app.functions[function.pool].spec
+        return owner is not None and bool(owner.parameters)
 
     def _find(self, identifier: str) -> tuple[LiveApp, LiveFunction]:
         for app in self._apps.all:
