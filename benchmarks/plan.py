@@ -18,6 +18,9 @@ class Plan:
     burst_size: int = 64
     idle_containers: int = 16
     idle_seconds: float = 20.0
+    deploys: int = 50
+    rollbacks: int = 5
+    rollout_requests: int = 100_000
 
 
 FULL = Plan()
@@ -31,4 +34,7 @@ QUICK = Plan(
     burst_size=16,
     idle_containers=4,
     idle_seconds=3.0,
+    deploys=5,
+    rollbacks=1,
+    rollout_requests=3_000,
 )

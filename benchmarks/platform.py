@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -114,6 +115,16 @@ class Platform:
             yield App(self, child, program.stem)
         finally:
             child.end()
+
+    def zygo(self, *arguments: str) -> dict[str, Any]:
+        """What a command prints as JSON. Raises RuntimeError with all it said when it fails."""
+        command = [str(Path(sys.executable).with_name("zygo")), *arguments, "--json"]
+        done = subprocess.run(
+            command, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"zygo {' '.join(arguments)} failed: {done.stderr}")
+        return dict(json.loads(done.stdout))
 
     @contextlib.contextmanager
     def relay(self, target: int) -> Iterator[str]:

@@ -70,6 +70,21 @@ packages() {
     fi
 }
 
+# postgresql: Debian's package of the database server, for tests that run a private one. Its installation would make and start a
+# cluster `main` that nobody here wants; a setting of postgresql-common, made before, prevents that. A machine that has a
+# PostgreSQL already is left as it is.
+postgresql() {
+    local setting=/etc/postgresql-common/createcluster.conf
+    [ -n "$(missing_packages postgresql)" ] || return 0
+    if compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then return 0; fi
+    # postgresql-common brings the file; written before it, the package's installation would ask what to do about the difference.
+    if as_root true && packages postgresql-common && ! grep -q '^create_main_cluster' "$setting"; then
+        say "Installing PostgreSQL without a running server: create_main_cluster = false in $setting"
+        as_root sh -c "echo 'create_main_cluster = false' >>'$setting'" || return 1
+    fi
+    packages postgresql
+}
+
 quiet_try() { "$@" >/dev/null 2>&1 </dev/null; }
 
 # is_python PATH MINOR: PATH is a CPython 3 of at least that minor version that runs.

@@ -25,8 +25,11 @@ HEAVY = (
     "uvloop",
     "uvicorn",
     "asyncio",
+    "sqlalchemy",
+    "alembic",
+    "cryptography",
 )
-OURS_HOST_ONLY = ("cli", "server", "gateway", "scheduler", "builder", "engine", "runtime", "testing")
+OURS_HOST_ONLY = ("cli", "server", "gateway", "scheduler", "builder", "engine", "runtime", "store", "testing")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from zygo.sdk.lifecycle import enter, exit, method, parameter
     from zygo.sdk.partial import asgi_app, batched, concurrent, fastapi_endpoint, web_endpoint, web_server, wsgi_app
     from zygo.sdk.patterns import FilePatternMatcher
+    from zygo.sdk.retries import Retries
     from zygo.sdk.secret import Secret
 
     __version__: str
@@ -39,6 +40,7 @@ __all__ = [
     "FilePatternMatcher",
     "Function",
     "Image",
+    "Retries",
     "Secret",
     "asgi_app",
     "batched",
@@ -63,6 +65,7 @@ _HOMES = {
     "FilePatternMatcher": "patterns",
     "Function": "function",
     "Image": "image",
+    "Retries": "retries",
     "Secret": "secret",
     "asgi_app": "partial",
     "batched": "partial",

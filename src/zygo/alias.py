@@ -25,6 +25,7 @@ SUBMODULES = {
     "modal.function": "zygo.sdk.function",
     "modal.image": "zygo.sdk.image",
     "modal.partial_function": "zygo.sdk.partial",
+    "modal.retries": "zygo.sdk.retries",
     "modal.secret": "zygo.sdk.secret",
 }
 

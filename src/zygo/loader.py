@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 from zygo.errors import AppReferenceError, Error, InvalidError
 from zygo.model import AppSpec
 from zygo.sdk import app as registry
-from zygo.sdk import failures, image, labels, modules, partial
+from zygo.sdk import failures, image, labels, modules, partial, plain
 from zygo.sdk.app import App
 from zygo.sdk.cls import Cls
 from zygo.sdk.function import Function
 from zygo.sdk.reference import AppRef, Target, locate, parse_ref
+from zygo.sdk.secret import Secret
 from zygo.sdk.sources import LocalSource, WatchRoot, merge_roots, unique, watch_file
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def evaluate(ref: AppRef, *, default_name: str | None = None) -> Evaluated:
         before = frozenset(sys.modules)
         module = _execute(target, closure)
         modules.add_loaded(closure, before)
-        app, variable = _find_app(target, module)
+        app, variable = _find_app(target, closure, module)
         try:
             return _collect(target, closure, app, variable, default_name)
         except Error as error:
@@ -180,10 +181,14 @@ def _execute(target: Target, closure: Closure) -> ModuleType:
         raise failures.user_error(error, [target.root], closure) from None
 
 
-def _find_app(target: Target, module: ModuleType) -> tuple[App, str]:
+def _find_app(target: Target, closure: Closure, module: ModuleType) -> tuple[App, str]:
     """The app that is meant and the variable that holds it. Raises AppReferenceError."""
     apps = {name: value for name, value in vars(module).items() if isinstance(value, App)}
     wanted = target.ref.object
+    if not registry.registered_apps():
+        application = plain.find(module, wanted)
+        if application is not None:
+            return _plain_app(target, closure, module, application), ""
     if wanted is not None:
         found: Any = module
         for part in wanted.split("."):
@@ -205,6 +210,17 @@ def _find_app(target: Target, module: ModuleType) -> tuple[App, str]:
         raise AppReferenceError(f"{target.shown} has several Apps.{_suggest(target, apps)}")
     hint = "It makes one inside a function; containers need it at the top level. " if registry.registered_apps() else ""
     raise AppReferenceError(f"There is no App in {target.shown}. {hint}Write at its top level: app = zygo.App()")
+
+
+def _plain_app(target: Target, closure: Closure, module: ModuleType, found: plain.Found) -> App:
+    """An app for a program that does not know zygo."""
+    picture, notices = plain.image_for(target.root, closure.third_party())
+    dotenv = os.path.join(target.root, ".env")
+    secrets = [Secret.from_dotenv(dotenv)] if os.path.isfile(dotenv) else []
+    app = plain.make_app(module, found, picture, secrets)
+    for notice in notices:
+        app.notice(notice, plain.FUNCTION)
+    return app
 
 
 def _suggest(target: Target, apps: dict[str, App]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-
 CALLS_SOCKET = "calls.sock"
 """The socket for calls of functions, in the runtime directory; open to its owner alone."""
 

@@ -7,9 +7,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from e2e.deploy_kit import stop_all
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from zygo.testing.harness import Place
+
+
+@pytest.fixture
+def deploys(place: Place) -> Iterator[Place]:
+    """The session's server; what a test deployed there is stopped after it."""
+    yield place
+    stop_all(place)
+
+
+@pytest.fixture
+def deploys_alone(fresh_place: Place) -> Iterator[Place]:
+    """A place of one test's own; what was deployed there is stopped after it. It must have a server by then, or get one."""
+    yield fresh_place
+    stop_all(fresh_place)
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
+import json
 import select
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -125,6 +127,15 @@ def burst(url: str, count: int, seconds: float = 120.0) -> list[Answer]:
     return asyncio.run(body())
 
 
+def ask(url: str, method: str = "GET", **how: Any) -> httpx.Response:
+    """One request on a connection of its own. A hostname that the C library does not know is reached as curl reaches it:
+    on this machine."""
+    parts = httpx.URL(url)
+    headers = {"Host": parts.netloc.decode(), **how.pop("headers", {})}
+    with httpx.Client(trust_env=False, verify=False, timeout=SECONDS) as client:
+        return client.request(method, parts.copy_with(host="127.0.0.1"), headers=headers, **how)
+
+
 def overlap(spans: Sequence[tuple[float, float]]) -> int:
     """How many of the (start, end) spans were open at the same moment, at most."""
     steps = sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans])
@@ -145,11 +156,14 @@ def function_status(place: Place, name: str, app: str = "") -> dict[str, int]:
 
 
 def app_log(place: Place, app: str) -> str:
-    """What the server kept of an app's output."""
-    try:
-        return (place.data / "logs" / "apps" / f"{app}.log").read_text("utf-8", "replace")
-    except OSError:
-        return ""
+    """What the server kept of a served app's output: function, stream and text of each line."""
+    folder = place.data / "logs" / "apps" / f"{app}@dev"
+    found = ""
+    for name in ("log.2.jsonl", "log.1.jsonl", "log.jsonl"):
+        with contextlib.suppress(FileNotFoundError):  # also between two names, while it is rotated
+            found += (folder / name).read_text("utf-8", "replace")
+    lines = [json.loads(line) for line in found.split("\n") if line.endswith("}")]
+    return "".join(f"{line['function']} {line['stream']} {line['text']}\n" for line in lines)
 
 
 def host_pids(place: Place, container: str) -> list[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -122,6 +124,16 @@ def late():
 @zygo.fastapi_endpoint()
 def hog(mebibytes: int = 0):
     return len(bytearray(b"x") * (mebibytes * 2**20))
+
+
+@app.function(timeout=4, memory=(64, 1024))
+@zygo.fastapi_endpoint()
+def bomb():
+    while True:
+        try:
+            os.fork()
+        except OSError:
+            pass
 
 
 @app.function()
@@ -269,6 +281,29 @@ def test_a_memory_hog_is_killed_and_told_why(serve: Serve) -> None:
     assert "it used more than its 128 MiB of memory" in answer.text
     told(serve, "it used more than its 128 MiB of memory")
     assert serve.get("hog", params={"mebibytes": 1}).status_code == 200
+
+
+def test_a_fork_bomb_leaves_the_machine_usable_and_is_gone_after_its_timeout(serve: Serve) -> None:
+    status = serve.place.status()
+    assert status is not None
+    if not status["limits"].startswith("cgroups") and status["sandbox"] == "none":
+        pytest.skip("without control groups and without a sandbox nothing counts processes")
+    answers: list[int] = []
+    asking = threading.Thread(target=lambda: answers.append(serve.get("bomb").status_code))
+    asking.start()
+    before = len(os.listdir("/proc"))
+    until(lambda: len(os.listdir("/proc")) > before + 300, 20.0, "the bomb")
+    slowest = 0.0
+    while asking.is_alive():
+        began = time.monotonic()
+        assert serve.get("bystander").status_code == 200
+        slowest = max(slowest, time.monotonic() - began)
+    asking.join()
+    assert slowest < 3.0, "another function's answer took too long beside the bomb"
+    # Which of its limits it meets first depends on the machine.
+    assert answers[0] in (502, 504)
+    until(lambda: function_status(serve.place, "bomb")["containers"] == 0)
+    until(lambda: len(os.listdir("/proc")) < before + 100, 20.0, "the end of every process of it")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,25 @@ def hog():
         held.append(bytearray(10**7))
 """
 
+MANY = """
+
+@app.function()
+@zygo.fastapi_endpoint()
+def threads():
+    import threading
+    threading.stack_size(65536)
+    go, held = threading.Event(), []
+    try:
+        while len(held) < 6000:
+            held.append(threading.Thread(target=go.wait))
+            held[-1].start()
+    except RuntimeError:
+        pass
+    go.set()
+    return len(held)
+"""
+"""How many threads a container gets; they count as processes do."""
+
 REFUSED = """#!/bin/sh
 echo "bwrap: No permissions to create new namespace" >&2
 exit 1
@@ -57,7 +76,7 @@ def mode(user: str, env: dict[str, str | None]) -> Iterator[tuple[Place, Path]]:
     root = Path(tempfile.mkdtemp(prefix="zg"))
     root.chmod(0o755)
     program = root / "program.py"
-    program.write_text(PROGRAM)
+    program.write_text(PROGRAM + MANY)
     (root / "home").mkdir()
     env = {"HOME": str(root / "home"), **env}
     if user == "root":
@@ -107,6 +126,8 @@ def test_sandboxed(user: str) -> None:
         assert len(sandboxed) >= 3
         assert {uid(pid) for pid in sandboxed} == {SANDBOX_UID if user == "root" else USER}
         assert not serve.seen("UNSANDBOXED")
+        # By control groups, and where this user can make none by a resource limit in the revision's user namespace.
+        assert 1000 < serve.get("threads").json() < 4200
         check_memory_limit(serve)
         assert serve.get("who").json()["container"] == seen["container"]
         assert serve.stop() == 0

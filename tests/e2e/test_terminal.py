@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from e2e.http_kit import app_log
 from zygo.testing.harness import until
 
 if TYPE_CHECKING:
@@ -205,8 +206,7 @@ def test_status_and_logs_of_the_server(place: Place, write: Callable[..., Path])
         assert functions["say"]["containers"] >= 1
         log = place.zygo("server", "logs", "-n", "10000")
         assert "serves on" in log.text
-        file = place.data / "logs" / "apps" / "talks.log"
-        until(lambda: "out hello" in file.read_text(), 10, "the line in the app's log file")
+        until(lambda: "out hello" in app_log(place, "talks"), 10, "the line in the app's log file")
 
 
 def test_many_lines_arrive_whole_and_in_order(place: Place, write: Callable[..., Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import os
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 from zygo import wire
 from zygo.errors import ContainerError
 from zygo.runtime.channel import Channel, LineReader
+from zygo.runtime.flood import LINES_AT_ONCE
 from zygo.runtime.zygote import ContainerProcess, RevisionZygote, listen
 
 if TYPE_CHECKING:
@@ -168,7 +170,7 @@ def test_a_line_without_an_end_is_bounded() -> None:
         await asyncio.to_thread(flood)
         await ended.wait()
         assert sum(map(len, lines)) == 20 * 65536
-        assert max(map(len, lines)) <= 2 * LineReader.LIMIT
+        assert max(map(len, lines)) == LineReader.LIMIT
 
     run(test)
 
@@ -179,3 +181,53 @@ def test_listening_replaces_a_socket_that_a_killed_server_left(tmp_path: Path) -
         client.connect(path)
         with second.accept()[0]:
             pass
+
+
+def test_a_flood_of_lines_is_counted_and_the_count_stands_where_they_would() -> None:
+    async def test() -> None:
+        read, write = os.pipe()
+        lines: list[str] = []
+        ended = asyncio.Event()
+        LineReader(read, lines.append, ended.set)
+        total = 100_000
+
+        def flood() -> None:
+            with open(write, "w") as file:
+                file.writelines(f"{i}\n" for i in range(total))
+                file.write("last")
+
+        await asyncio.to_thread(flood)
+        await ended.wait()
+        told = [int(m[1].replace(",", "")) for line in lines if (m := _LEFT_OUT.fullmatch(line))]
+        shown = [int(line) for line in lines if line.isdecimal()]
+        assert told, lines[-3:]
+        assert sum(told) + len(shown) == total
+        assert shown[:LINES_AT_ONCE] == list(range(LINES_AT_ONCE))
+        assert shown == sorted(shown)
+        assert lines[-1] == "last"
+
+    run(test)
+
+
+_LEFT_OUT = re.compile(r"\[([\d,]+) lines are left out here: more than 5,000 in a second\]")
+
+
+def test_a_flood_that_ends_is_told_without_another_line() -> None:
+    async def test() -> None:
+        read, write = os.pipe()
+        lines: list[str] = []
+        told = asyncio.Event()
+
+        def see(line: str) -> None:
+            lines.append(line)
+            if _LEFT_OUT.fullmatch(line):
+                told.set()
+
+        LineReader(read, see)
+        await asyncio.to_thread(lambda: os.write(write, b"\n" * 30_000))
+        await told.wait()
+        assert lines[-1] == "[20,000 lines are left out here: more than 5,000 in a second]"
+        assert len(lines) == LINES_AT_ONCE + 1
+        os.close(write)
+
+    run(test)

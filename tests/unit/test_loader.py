@@ -285,7 +285,7 @@ def test_a_module_of_a_package(project: Callable[..., Path]) -> None:
 
 
 def test_a_file_of_a_package_is_told_how_to_be_served(project: Callable[..., Path]) -> None:
-    project(pkg__SLASH____init__="", pkg__SLASH__web="from . import tools", pkg__SLASH__tools="")
+    project(pkg__SLASH____init__="", pkg__SLASH__web="import zygo\nfrom . import tools", pkg__SLASH__tools="")
     assert "zygo serve -m package.module" in str(failure("pkg/web.py"))
 
 

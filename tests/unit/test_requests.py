@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from zygo.gateway.routes import RequestRecord
 from zygo.server import requests
-from zygo.server.logs import AppLog
+from zygo.server.app_logs import AppLogs
+from zygo.server.log_lines import decode
 from zygo.server.sessions import Session
 
 if TYPE_CHECKING:
@@ -36,24 +37,27 @@ def told(records: list[RequestRecord], folder: Path) -> tuple[list[int], list[tu
 
     async def run() -> list[int]:
         seen = Seen()
-        file = AppLog(folder, "app", 2**20)
+        logs = AppLogs(folder, 2**20)
+        file = logs.open("app", ephemeral=False)
         log = requests.RequestLog(seen, file, lambda function, text: said.append((function, text)))
         for each in records:
             log.add(each)
         log.close()
         log.close()
         file.close()
+        await logs.close()
         return seen.requests
 
     shown = asyncio.run(run())
-    return shown, said, (folder / "app.log").read_text()
+    lines = [decode(line) for line in (folder / "app" / "log.jsonl").read_bytes().splitlines()]
+    return shown, said, "".join(f"{line.function} {line.stream} {line.text}\n" for line in lines if line is not None)
 
 
 def test_few_requests_are_shown_one_by_one(tmp_path: Path) -> None:
     shown, said, file = told([record(), record(404), record(500, error="ValueError")], tmp_path)
     assert shown == [200, 404, 500]
     assert said == []
-    assert [line.split(" ", 2)[2] for line in file.splitlines()] == [
+    assert file.splitlines() == [
         "square request GET / 200 warm 2.0 ms id",
         "square request GET / 404 warm 2.0 ms id",
         "square request GET / 500 warm 2.0 ms id ValueError",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zygo import errors
+from zygo.cli import logs
 from zygo.cli import output as printing
 from zygo.cli.place import place
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from zygo.sdk.client import Client
 
 app = typer.Typer(help="Look at deployed apps and change them.", no_args_is_help=True)
+
+app.command("logs")(logs.logs)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(metavar="APP", help="Name of a deployed app.")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+import shlex
 import subprocess
 import time
 from dataclasses import dataclass
@@ -73,7 +74,9 @@ async def deploy(options: Options, output: Output) -> dict[str, Any]:
 def show(result: dict[str, Any], name: str, took: float, output: Output) -> None:
     """What became of a change of the deployed app `name`. Raises the error of one that failed."""
     if result["type"] == "failed":
-        text = f"{progress.reason(result)}\nNothing was changed: what was deployed before goes on."
+        active = result.get("version")
+        what = f"Nothing was changed: v{active} goes on." if active else "Nothing was deployed."
+        text = f"{progress.reason(result)}\n{what}"
         # The message of a failed build holds what the tool said already.
         raise errors.from_json(
             {"kind": result.get("kind", ""), "message": text, "traceback": str(result.get("traceback") or "")}
@@ -94,7 +97,7 @@ async def _evaluate(ref: loader.AppRef, options: Options) -> Upload:
         await warm.close()
     if not evaluated.named and not options.name:
         name = evaluated.app.name
-        command = f"zygo deploy {'-m ' if options.module else ''}{options.ref} --name {name}"
+        command = f"zygo deploy {'-m ' if options.module else ''}{shlex.quote(options.ref)} --name {shlex.quote(name)}"
         raise errors.InvalidError(
             f"The app in {options.ref} has no name, and a deployed app needs one. Write zygo.App({name!r}), or give it "
             f"one here:\n\n    {command}"

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import os
 import signal
 import sys
 import time
@@ -61,6 +62,45 @@ def logs(
     _end(_logs(follow, lines, _output()))
 
 
+@app.command()
+def install(
+    show: Annotated[bool, typer.Option("--print", help="Show the unit, and do nothing.")] = False,
+    now: Annotated[bool, typer.Option("--now/--no-start", help="Start it, or only from the next boot on.")] = True,
+) -> None:
+    """Make the server a systemd service with the settings of this command: it comes back after a crash and a reboot."""
+    from zygo.cli import install as installing
+
+    out = _output()
+    service = installing.Service.of_machine()
+    unit = installing.unit_of(service, os.environ)
+    if show:
+        out.line(unit.text().rstrip("\n"))
+        raise typer.Exit(0)
+    if now and service.running:
+        asyncio.run(_make_way(out))
+    raise typer.Exit(installing.install(service, unit, out, start=now))
+
+
+@app.command()
+def uninstall() -> None:
+    """Stop the systemd service and remove it. Images, apps and logs stay."""
+    from zygo.cli import install as installing
+
+    raise typer.Exit(installing.uninstall(installing.Service.of_machine(), _output()))
+
+
+async def _make_way(out: Output) -> None:
+    """End a server that was started by hand: it holds the data directory that the service needs."""
+    from zygo.sdk import launch
+    from zygo.sdk.client import Client
+
+    async with Client(place().socket) as client:
+        status = await launch.probe(client)
+        if status is not None and not status.get("managed"):
+            out.hint(f"The server that runs (pid {status.get('pid')}) makes way for the service.")
+            await launch.stop(client, int(status.get("pid", 0)), replaced=True)
+
+
 def _run_in_place() -> None:
     module = importlib.import_module("zygo.server.main")
     code = module.main(["--foreground"])
@@ -103,6 +143,8 @@ async def _stop(as_json: bool, out: Output) -> int:
         out.line(json.dumps({"stopped": status is not None}))
     else:
         out.line("The server has ended." if status is not None else "No server runs.")
+        if status is not None and status.get("managed"):
+            out.hint("A service manager starts it again; to keep it ended: systemctl stop zygo (--user for your own)")
     return 0
 
 

@@ -109,8 +109,13 @@ class Admission:
         backend = pick(self._backends)
         if backend is None:
             return None
+        return self._slot(backend)
+
+    def _slot(self, backend: Backend) -> Slot:
         backend.in_flight += 1
         self.in_flight += 1
+        if backend.single_use:
+            backend.accepting = False
         return Slot(backend)
 
     def enqueue(self, waiter: Waiter, *, front: bool = False) -> None:
@@ -252,9 +257,7 @@ class Admission:
                 if backend is None:
                     break
                 waiter, _ = self._waiters.popitem(last=False)
-                backend.in_flight += 1
-                self.in_flight += 1
-                waiter.granted(Slot(backend))
+                waiter.granted(self._slot(backend))
         finally:
             self._pumping = False
 

@@ -23,8 +23,9 @@ class Backend:
     `Admission.remove`; from then on nothing new goes there and `drained()` tells when the last request ended. `close()`
     ends its idle connections. `started` is the `time.monotonic()` at which it became ready, `fork_seconds` what the
     fork took until then; both only serve to tell a request where its time went. `target_inputs` is how many requests
-    at once the balancer aims at, `max_inputs` how many it may reach. `on_idle`, when set, is called as the last request
-    in flight ends. Only the gateway and Admission change `in_flight`, `served` and `idle`.
+    at once the balancer aims at, `max_inputs` how many it may reach; one that is `single_use` takes one in its life.
+    `on_idle`, when set, is called as the last request in flight ends. Only the gateway and Admission change
+    `in_flight`, `served` and `idle`.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class Backend:
         "on_idle",
         "path",
         "served",
+        "single_use",
         "started",
         "target_inputs",
     )
@@ -52,6 +54,7 @@ class Backend:
         target_inputs: int | None = None,
         started: float | None = None,
         fork_seconds: float = 0.0,
+        single_use: bool = False,
     ) -> None:
         self.id = id
         self.path = path
@@ -59,6 +62,7 @@ class Backend:
         self.target_inputs = min(target_inputs or max_inputs, max_inputs)
         self.started = started
         self.fork_seconds = fork_seconds
+        self.single_use = single_use
         self.accepting = True
         self.in_flight = 0
         self.served = 0

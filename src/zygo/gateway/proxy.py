@@ -98,13 +98,7 @@ class Gateway:
 
     async def listen_for_calls(self, path: Path, mode: int) -> None:
         """Take calls of functions on a unix socket at `path`, whose file gets `mode`. Raises OSError."""
-        path.unlink(missing_ok=True)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        mask = os.umask(0o777 & ~mode)
-        try:
-            sock.bind(str(path))
-        finally:
-            os.umask(mask)
+        sock = _bind(path, mode)
         server = await self.loop.create_unix_server(
             lambda: ClientConnection(self, CALLS_PORT), sock=sock, backlog=BACKLOG
         )
@@ -189,3 +183,17 @@ class Gateway:
             self._sweeper = self.loop.call_later(max(0.01, nearest - now), self._sweep)
         else:
             self._sweeper = None
+
+
+def _bind(path: Path, mode: int) -> socket.socket:
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o777 & ~mode)
+    try:
+        sock.bind(str(path))
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
+    return sock

@@ -134,7 +134,7 @@ class Batches(Runner):
             raise InvalidError(
                 f"{self.name} is @batched and got lists of {count}; it has to return a list of as many, and returned {said}."
             )
-        for job, value in zip(batch.members, values):  # noqa: B905 - Python 3.9 has no strict=
+        for job, value in zip(batch.members, values):
             if isinstance(value, Exception):
                 job.settle_exception(value)
                 continue

@@ -6,15 +6,17 @@ code, in another thread or on the same loop. Each input has one outcome: who cla
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 import time
 from collections import deque
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from zygo.guest import tracebacks
 from zygo.sdk import frames, remote
+
+if TYPE_CHECKING:
+    import asyncio
 
 ROOM_BYTES = 256 * 1024
 """Bytes of frames that wait for a slow reader before a generator is paused."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from zygo.errors import InvalidError
 from zygo.guest.entry import over
+from zygo.sdk import plain
 from zygo.sdk.app import App as SdkApp
 from zygo.sdk.app import registered_apps
 
@@ -47,7 +48,7 @@ _WARM_SCOPE = {
 
 def find(module: ModuleType, app_variable: str, name: str) -> Function | Cls:
     """The function or class `name` of the module's app. Raises InvalidError when this module does not define it."""
-    app = getattr(module, app_variable, None)
+    app = getattr(module, app_variable, None) if app_variable else plain_app(module)
     candidates = [app] if isinstance(app, SdkApp) else registered_apps()
     for candidate in candidates:
         found = candidate.registered_functions.get(name) or candidate.registered_classes.get(name)
@@ -57,6 +58,12 @@ def find(module: ModuleType, app_variable: str, name: str) -> Function | Cls:
         f"{name!r} is there when {module.__name__} is loaded on the developer's machine, but not in the container. "
         f"Define functions and classes unconditionally, not under `if zygo.is_local():`."
     )
+
+
+def plain_app(module: ModuleType) -> SdkApp | None:
+    """The app of a program without zygo: its one function serves the application that the module defines."""
+    found = plain.find(module)
+    return plain.make_app(module, found) if found is not None else None
 
 
 class App:

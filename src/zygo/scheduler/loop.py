@@ -55,14 +55,17 @@ class Scheduler:
         return self._pools.get(pool, pool.spec.policy)
 
     async def drain(self, pool: Pool) -> None:
-        """Stop deciding for `pool`, let its containers finish what they serve; returns once they are gone."""
+        """Stop deciding for `pool`, let its containers finish what they serve; returns once they are gone. Several may
+        wait for the same pool, and one that gives up leaves the others waiting."""
         self._forget(pool)
         pool.drain_all()
         if pool.empty:
             return
-        future = self._draining[pool] = asyncio.get_running_loop().create_future()
+        future = self._draining.get(pool)
+        if future is None:
+            future = self._draining[pool] = asyncio.get_running_loop().create_future()
         self.poke()
-        await future
+        await asyncio.shield(future)
 
     def remove(self, pool: Pool) -> None:
         """Forget a pool that its owner closes."""

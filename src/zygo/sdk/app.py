@@ -316,7 +316,9 @@ class App:
         concurrency = partial.concurrency
         for method in found.methods.values():
             if method.batch and concurrency:
-                raise InvalidError(f"{owner} has @concurrent() and the @batched method {method.__name__!r}; keep @batched.")
+                raise InvalidError(
+                    f"{owner} has @concurrent() and the @batched method {method.__name__!r}; keep @batched."
+                )
             concurrency = concurrency or _concurrency(method)
         web_only = bool(found.methods) and all(method.web for method in found.methods.values())
         options = parameters.read(owner, given, concurrency, web=web_only)
@@ -392,9 +394,15 @@ def _as_class(target: Any) -> Partial:
         raise InvalidError(f"Class {target.name!r} has @app.cls() twice. Keep one of them.")
     raw = target.raw if isinstance(target, (Partial, Function)) else target
     if not isinstance(raw, type):
-        shown = definition(raw, "app.function()").text() if callable(raw) else "    @app.cls()\n    class Service:\n        ..."
+        shown = (
+            definition(raw, "app.function()").text()
+            if callable(raw)
+            else "    @app.cls()\n    class Service:\n        ..."
+        )
         shown = shown.replace("@app.cls()", "@app.function()") if callable(raw) else shown
-        raise InvalidError(f"@app.cls() is on {getattr(raw, '__name__', raw)!r}, which is not a class. Write:\n\n{shown}")
+        raise InvalidError(
+            f"@app.cls() is on {getattr(raw, '__name__', raw)!r}, which is not a class. Write:\n\n{shown}"
+        )
     if "<locals>" in raw.__qualname__ or "." in raw.__qualname__:
         raise InvalidError(
             f"Class {raw.__name__!r} is defined inside {raw.__qualname__.rpartition('.')[0]!r}, and containers import classes "

@@ -11,11 +11,13 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zygo.errors import AsyncUsageWarning
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterator
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,6 +16,8 @@ from zygo.model import RetryPolicy, retry_delay
 from zygo.sdk import door, frames, payload, remote
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from zygo.sdk.door import Connection
 
 SERVER = "zygo"
@@ -37,6 +38,8 @@ class Target:
     """Inputs that can be at work at once."""
     parallel: int
     """Those of them in one container."""
+    single_use: bool
+    """Whether a container takes one input in its life."""
 
 
 async def find(app: str, name: str, variant: dict[str, Any] | None = None) -> Target:
@@ -61,6 +64,7 @@ def target(said: dict[str, Any]) -> Target:
         retries=RetryPolicy(**retries) if retries else None,
         capacity=int(said.get("capacity") or 1),
         parallel=int(said.get("parallel") or 1),
+        single_use=bool(said.get("single_use")),
     )
 
 
@@ -69,7 +73,7 @@ async def ask(method: str, path: str, body: Any = None) -> dict[str, Any]:
     import json
 
     data = b"" if body is None else json.dumps(body).encode()
-    own = door.door()
+    own = await door.door()
     connection = await own.request(method, SERVER, path, data, b"Content-Type: application/json\r\n")
     try:
         answer = json.loads(await door.read_all(connection) or b"{}")
@@ -128,36 +132,41 @@ def what_was_raised(error: Raised | errors.Error) -> BaseException:
 
 async def attempt(function: Target, data: bytes) -> bytes:
     """One attempt; the pickled value. Raises Raised, FunctionTimeoutError, RemoteError, ResourceExhaustedError..."""
-    own = door.door()
+    own = await door.door()
     connection = await request(own, function, frames.frame(frames.INPUT, 0, data))
     reader = frames.Reader()
     try:
         while chunk := await read(connection, function):
             for kind, _, _, body in reader.feed(chunk):
+                own.settle(connection)
                 if kind == frames.VALUE:
                     return body
                 raise failure(body, function)
-    finally:
+        raise errors.InternalFailure(f"The container of {function.name} answered with nothing.")
+    except asyncio.CancelledError:
         own.release(connection)
-    raise errors.InternalFailure(f"The container of {function.name} answered with nothing.")
+        raise
 
 
 async def generate(function: Target, data: bytes) -> AsyncIterator[bytes]:
     """The pickled items of a generator, as they come. Leaving early ends the generator in its container."""
-    own = door.door()
+    own = await door.door()
     connection = await request(own, function, frames.frame(frames.INPUT, 0, data))
-    reader = frames.Reader()
+    reader, settled = frames.Reader(), False
     try:
         while chunk := await read(connection, function):
             for kind, _, _, body in reader.feed(chunk):
                 if kind == frames.VALUE:
                     yield body
-                elif kind == frames.END:
+                    continue
+                settled = True
+                own.settle(connection)
+                if kind == frames.END:
                     return
-                else:
-                    raise failure(body, function)
+                raise failure(body, function)
     finally:
-        own.release(connection)
+        if not settled:
+            own.release(connection)
     raise errors.InternalFailure(f"The generator {function.name} ended without saying so.")
 
 

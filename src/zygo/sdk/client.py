@@ -12,7 +12,7 @@ import importlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from zygo import errors
 
@@ -176,6 +176,22 @@ class Client:
         async with self._open("GET", path, None, None if follow else REQUEST_SECONDS) as response:
             yield (line.decode("utf-8", "replace") async for line in _split(response))
 
+    @contextlib.asynccontextmanager
+    async def app_logs(
+        self, app: str, query: Iterable[tuple[str, str]] = (), *, follow: bool = False
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """The log of an app, or of the one that is served under the name; with `follow` also the lines to come.
+
+        `query`: `since`, `until` (seconds since 1970), `tail` (lines), `search`, `container`, `function`, `stream` (the last
+        two may be repeated). The first object says whose log it is (`app`, `ephemeral`, `live`), every other one is a line.
+        Raises NotFoundError that lists names which are near.
+        """
+        values = [*query, *([("follow", "true")] if follow else [])]
+        path = f"/v1/apps/{quote(app, safe='')}/logs?{urlencode(values)}"
+        # A quiet app says nothing for hours, and a search for a rare text in a large log nothing for seconds.
+        async with self._stream("GET", path, None, None if follow else BUILD_SILENCE_SECONDS) as lines:
+            yield lines
+
     async def _json(
         self, method: str, path: str, body: Any = None, *, seconds: float = REQUEST_SECONDS
     ) -> dict[str, Any]:
@@ -213,7 +229,7 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def _stream(
-        self, method: str, path: str, body: Any, silence: float
+        self, method: str, path: str, body: Any, silence: float | None
     ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         async with self._open(method, path, body, silence) as response:
             yield _records(response)

@@ -1,8 +1,8 @@
 """Cls, what `@app.cls()` makes of a class, and Obj, what calling it gives: a set of parameters whose methods are functions.
 
-    model = Model(name="small")          # an Obj: nothing runs yet
-    model.predict.remote("x")            # in a container of Model's for name="small"
-    model.predict.local("x")             # here: enter methods run once, then the method
+model = Model(name="small")          # an Obj: nothing runs yet
+model.predict.remote("x")            # in a container of Model's for name="small"
+model.predict.local("x")             # here: enter methods run once, then the method
 """
 
 from __future__ import annotations
@@ -298,7 +298,9 @@ def _constructor(cls: Cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dic
     known = {p.name: p for p in cls.definition.parameters if p.init}
     if not cls.definition.has_init:
         if args or set(kwargs) - set(known):
-            what = f"no parameter {sorted(set(kwargs) - set(known))[0]!r}" if not args else "its parameters by name only"
+            what = (
+                f"no parameter {sorted(set(kwargs) - set(known))[0]!r}" if not args else "its parameters by name only"
+            )
             names = ", ".join(f"{p.name}: {p.type}" for p in known.values()) or "none"
             raise InvalidError(f"{owner} takes {what}. It has: {names}.")
         _check_required(owner, cls.name, known, kwargs)
@@ -323,7 +325,9 @@ def _untyped(owner: str, name: str, value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if not isinstance(value, (str, int, bool)):
-        raise InvalidError(f"{owner}: {name}={value!r} is of type {type(value).__name__}; parameters are str, int, bool or bytes.")
+        raise InvalidError(
+            f"{owner}: {name}={value!r} is of type {type(value).__name__}; parameters are str, int, bool or bytes."
+        )
     return value
 
 
@@ -412,4 +416,3 @@ class _Here:
 
 async def _wait_for(made: Any) -> Any:
     return await made
-

@@ -12,13 +12,19 @@ import platform
 import socket as sockets
 import weakref
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zygo import errors, paths
 from zygo.sdk import context
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
 KEPT = 64
 """Idle connections that are kept for each event loop."""
+
+SETTLE_SECONDS = 30.0
+"""How long the end of an answer is awaited: code that was stopped has 5 s to obey."""
 
 READ_AHEAD = 1024 * 1024
 """Bytes of an answer that are held while nobody takes them; then reading stops."""
@@ -204,7 +210,9 @@ class Door:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.life: AsyncGenerator[None, None] | None = None
         self._idle: list[Connection] = []
+        self._settling: set[asyncio.Task[None]] = set()
 
     async def request(self, method: str, host: str, target: str, body: bytes, headers: bytes = b"") -> Connection:
         """Send a request and wait for the answer's head. The connection is to be given to `release`.
@@ -236,6 +244,32 @@ class Door:
         else:
             connection.close()
 
+    def settle(self, connection: Connection) -> None:
+        """Its caller has what it wanted, and the answer may not be at its end: the server must not take that for a caller
+        who left, and the container may still be ending code that was stopped."""
+        if connection.complete or connection.closed:
+            self.release(connection)
+            return
+        task = asyncio.get_running_loop().create_task(self._read_on(connection))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _read_on(self, connection: Connection) -> None:
+        try:
+            await asyncio.wait_for(read_all(connection), SETTLE_SECONDS)
+        except (Lost, asyncio.TimeoutError):
+            pass
+        finally:
+            self.release(connection)
+
+    def close(self) -> None:
+        """End the connections that serve no caller."""
+        for task in self._settling:
+            task.cancel()
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
     async def _connection(self) -> Connection:
         while self._idle:
             connection = self._idle.pop()
@@ -256,14 +290,28 @@ class Door:
 _doors: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Door] = weakref.WeakKeyDictionary()
 
 
-def door() -> Door:
+async def door() -> Door:
     """The door of the running event loop."""
     path = context.server_socket() or paths.calls_socket()
     loop = asyncio.get_running_loop()
     found = _doors.get(loop)
     if found is None or found.path != path:
+        if found is not None:
+            found.close()
         found = _doors[loop] = Door(path)
+        # The loop ends its async generators when it ends itself (asyncio.run does), and with this one the connections.
+        found.life = _close_at_end(weakref.ref(found))
+        await found.life.__anext__()
     return found
+
+
+async def _close_at_end(door: weakref.ref[Door]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        found = door()
+        if found is not None:
+            found.close()
 
 
 async def read_all(connection: Connection) -> bytes:

@@ -44,6 +44,10 @@ STOP_SECONDS = 15.0
 """What a server gets to end by itself before it is killed; it kills its own containers' stragglers sooner."""
 
 
+MANAGED_SECONDS = 20.0
+"""What a service manager gets to start a server again that was stopped to be replaced; ours asks systemd for half a second."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a server is: its control socket and its data directory."""
@@ -77,7 +81,9 @@ async def connect(place: Place, *, replace: bool = True, say: Callable[[str], No
         if status is not None and replace and (reason := outdated(status)) is not None:
             say(f"Replacing the server: {reason}.")
             await stop(client, int(status.get("pid", 0)), replaced=True)
-            status = None
+            # A service manager starts it again, from the environment that was upgraded: a second one would be in its way.
+            again = status.get("managed") and await _answers(client, MANAGED_SECONDS)
+            status = await probe(client) if again else None
         if status is None:
             await _start(place, client)
     except BaseException:

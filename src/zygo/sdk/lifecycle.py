@@ -37,9 +37,7 @@ def method(*positional: Any, is_generator: bool | None = None) -> Callable[[Targ
         raw = inspect.unwrap(partial.raw)
         is_one = inspect.isgeneratorfunction(raw) or inspect.isasyncgenfunction(raw)
         if is_generator is not None and is_generator != is_one:
-            raise InvalidError(
-                f"{owner_of(partial.raw)}: is_generator={is_generator} is not what it is. Leave it out."
-            )
+            raise InvalidError(f"{owner_of(partial.raw)}: is_generator={is_generator} is not what it is. Leave it out.")
         partial.method = True
         return partial
 
@@ -160,7 +158,9 @@ def inspect_class(cls: type) -> ClassDefinition:
         if partial.concurrency is not None:
             raise InvalidError(concurrent_on_method(partial.raw))
         if not (partial.method or partial.web or partial.batch):
-            raise InvalidError(f"Class {cls.__name__!r}: {name} has @{partial.decorators[0]} and is no method to be called.")
+            raise InvalidError(
+                f"Class {cls.__name__!r}: {name} has @{partial.decorators[0]} and is no method to be called."
+            )
     _check_batches(cls, methods)
     has_init = any("__init__" in vars(base) for base in cls.__mro__[:-1])
     parameters = _parameters(cls)
@@ -202,7 +202,9 @@ def _parameters(cls: type) -> tuple[ParameterSpec, ...]:
 
 
 def _parameter(owner: str, name: str, value: Parameter, base: type) -> ParameterSpec:
-    annotation = vars(base).get("__annotations__", {}).get(name) if sys.version_info < (3, 14) else _annotation(base, name)
+    annotation = (
+        vars(base).get("__annotations__", {}).get(name) if sys.version_info < (3, 14) else _annotation(base, name)
+    )
     if annotation is None:
         raise InvalidError(f"{owner}: the parameter {name!r} has no type. Write: {name}: str = zygo.parameter(...)")
     kind = annotation.strip() if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))

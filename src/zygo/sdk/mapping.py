@@ -11,7 +11,6 @@ import asyncio
 import resource
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from zygo import errors
@@ -21,6 +20,8 @@ from zygo.sdk.pace import MOST, Pace
 from zygo.sdk.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+
     from zygo.sdk.calls import Target
     from zygo.sdk.function import Function
 
@@ -131,7 +132,7 @@ class Mapping:
     async def chunks(self) -> AsyncIterator[list[Any]]:
         """The outcomes, some at a time: pickled values and exceptions. Raises the first failure unless they are wanted."""
         target = await operations.find_called(self._function, "map", generator=False)
-        pace = Pace(target.capacity, target.parallel, _descriptors(), self._loop.time())
+        pace = Pace(target.capacity, target.parallel, _descriptors(), self._loop.time(), alone=target.single_use)
         self._feed.start()
         try:
             while True:
@@ -188,7 +189,7 @@ class Mapping:
         """One request and the outcomes that come back."""
         body = b"".join(frames.frame(frames.INPUT, place, item.data) for place, item in enumerate(inputs))
         open_ = dict(enumerate(inputs))
-        own = door.door()
+        own = await door.door()
         try:
             connection = await calls.request(own, target, body)
             reader = frames.Reader()
@@ -205,8 +206,10 @@ class Mapping:
                         else:
                             self._fail(target, item, calls.failure(made, target))
                     self._event.set()
-            finally:
+            except asyncio.CancelledError:
                 own.release(connection)
+                raise
+            own.settle(connection)
         except errors.ResourceExhaustedError:
             pace.refused(self._loop.time())
             self._alone.extend(open_.values())
@@ -289,7 +292,7 @@ class Asked:
 class _Zip:
     """The tuples of several iterables; their number when it is known."""
 
-    def __init__(self, iterables: tuple[Iterable[Any], ...]) -> None:
+    def __init__(self, iterables: tuple[Any, ...]) -> None:
         self._iterables = iterables
         sizes = [len(i) for i in iterables if hasattr(i, "__len__")]
         self.total = min(sizes) if sizes else None

@@ -4,7 +4,6 @@ is (pickling and unpickling run the user's code, which belongs to the user's thr
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -12,6 +11,8 @@ from zygo.errors import Error, InvalidError
 from zygo.sdk import background, calls, payload
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterator
+
     from zygo.sdk.calls import Target
     from zygo.sdk.function import Function
 
@@ -140,7 +141,7 @@ def _call_input(method: str) -> Callable[[Function, tuple[Any, ...], dict[str, A
     return prepare
 
 
-async def _remote(function: Function, data: bytes) -> bytes:
+async def _remote(function: Function, data: bytes) -> Any:
     return await calls.call(await find_called(function, "remote", generator=False), data)
 
 

@@ -27,12 +27,20 @@ BATCH_MOST = 64
 
 
 class Pace:
-    """One map's. `capacity` is how many inputs the function can have at work; `parallel` how many one container can."""
+    """One map's.
 
-    def __init__(self, capacity: int, parallel: int, descriptors: int, now: float) -> None:
+    Arguments:
+        capacity: inputs that the function can have at work, parallel: those of them in one container.
+        alone: no request carries several inputs.
+        descriptors: connections that this process may have.
+        now: seconds, of a clock that every method is given.
+    """
+
+    def __init__(self, capacity: int, parallel: int, descriptors: int, now: float, *, alone: bool = False) -> None:
         # Beyond twice what can run, requests would only wait at the server instead of here.
         self.limit = max(1, min(MOST, max(2 * capacity, FIRST), descriptors))
         self._parallel = parallel
+        self._alone = alone
         self._heard = now
         self._mean: float | None = None
         self._pause_until = 0.0
@@ -59,7 +67,7 @@ class Pace:
         if self._mean is not None and (self._mean >= SHORT or self._parallel > 1):
             return self.limit
         doublings = int((now - self._heard) / DOUBLING)
-        return min(self.limit, FIRST * 2 ** min(doublings, 12))
+        return min(self.limit, FIRST << min(doublings, 12))
 
     def look_again(self, now: float) -> float:
         """Seconds after which the window may have grown by itself."""
@@ -69,7 +77,7 @@ class Pace:
 
     def batch(self, pending: int, free: int) -> int:
         """Inputs for the next request, of `pending` ones and with `free` places in the window."""
-        if not self.short or self._mean is None:
+        if self._alone or not self.short or self._mean is None:
             return 1
         fair = -(-pending // max(1, free))
         return max(1, min(BATCH_MOST, fair, int(BATCH_SECONDS / max(self._mean, 1e-4))))

@@ -282,7 +282,9 @@ def batched(
         partial.batch = parameters.check_batch(owner, max_batch_size, wait_ms)
         raw = inspect.unwrap(partial.raw)
         if inspect.isgeneratorfunction(raw) or inspect.isasyncgenfunction(raw):
-            raise InvalidError(f"{owner} is a generator, and @batched functions return a list. Collect the items and return it.")
+            raise InvalidError(
+                f"{owner} is a generator, and @batched functions return a list. Collect the items and return it."
+            )
         for parameter in inspect.signature(partial.raw).parameters.values():
             if parameter.default is not parameter.empty:
                 raise InvalidError(
@@ -354,7 +356,9 @@ def start(name: str, target: Any) -> Partial:
 
 _WEB = frozenset(("fastapi_endpoint", "asgi_app", "wsgi_app", "web_server"))
 _TOGETHER = {
-    frozenset(("method", web)): "a web function is called at its URL, a method with .remote(); give each a function of its own"
+    frozenset(
+        ("method", web)
+    ): "a web function is called at its URL, a method with .remote(); give each a function of its own"
     for web in _WEB
 }
 

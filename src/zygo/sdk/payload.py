@@ -6,6 +6,7 @@ happened on, the missing thing and the mend.
 
 from __future__ import annotations
 
+import importlib
 import io
 import pickle
 import platform
@@ -44,7 +45,7 @@ def dumps(value: Any, what: str) -> bytes:
     except RecursionError as error:
         raise _unpicklable(what, error) from None
     try:
-        import cloudpickle
+        cloudpickle = importlib.import_module("cloudpickle")
     except ImportError as error:
         raise SerializationError(
             f"{what} cannot be pickled {_here()} without cloudpickle, which is not installed: pip install cloudpickle"
@@ -70,8 +71,12 @@ def unreadable(error: BaseException, what: str, origin: str) -> str:
     text = f"{what} cannot be read {_here()}: {type(error).__name__}: {error}."
     if isinstance(error, ModuleNotFoundError) and error.name:
         top = error.name.partition(".")[0]
-        mend = f"pip install {top}" if context.is_local() else f"add it to the image, .pip_install({top!r})"
-        return f"{text} It needs the module {top!r}, which {here} does not have: {mend}, or pass plain values."
+        mend = (
+            "install it here, or run where it can be imported, or return plain values"
+            if context.is_local()
+            else f"add it to the image, with .pip_install({top!r}) or .add_local_python_source({top!r}), or pass plain values"
+        )
+        return f"{text} It needs the module {top!r}, which {here} does not have: {mend}."
     if isinstance(error, AttributeError):
         return (
             f"{text} It needs a class or function that {there} has and {here} has not: use the same code on both sides."

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 
 from zygo.errors import AppReferenceError
-from zygo.sdk import modules
+from zygo.sdk import modules, plain
 
 _RESERVED = frozenset(
     {
@@ -98,6 +98,9 @@ def locate(ref: AppRef) -> Target:
     if ref.module is not None:
         return _locate_module(ref, ref.module)
     path = os.path.abspath(ref.path or "")
+    part = plain.module_of(path) if os.path.isfile(path) else None
+    if part is not None:
+        return Target(ref, *part)
     if not os.path.isfile(path):
         directory = os.path.dirname(path)
         near = difflib.get_close_matches(os.path.basename(path), _python_files(directory), 1)

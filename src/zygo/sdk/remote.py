@@ -177,9 +177,10 @@ def _traceback(frames: list[tuple[str, int, str, str]], container: str) -> Trace
 
 
 def _remember(file: str, line: int, source: str) -> None:
-    lines = linecache.cache[file][2] if file in linecache.cache and len(linecache.cache[file]) == 4 else []
+    known: Any = linecache.cache.get(file)
+    lines = known[2] if known is not None and len(known) == 4 else []
     kept = [*lines, *[""] * (line - len(lines))]
-    if 0 < line:
+    if line > 0:
         kept[line - 1] = source + "\n"
     # Without a modification time nobody looks for the file on this machine.
     linecache.cache[file] = (len(kept), None, kept, file)

@@ -20,7 +20,9 @@ _PLACES = ("region", "cloud", "routing_region")
 _POLICY = ("max_containers", "buffer_containers", "scaledown_window", "min_containers")
 
 
-def with_options(owner: str, before: dict[str, Any] | None, args: tuple[Any, ...], given: dict[str, Any]) -> dict[str, Any]:
+def with_options(
+    owner: str, before: dict[str, Any] | None, args: tuple[Any, ...], given: dict[str, Any]
+) -> dict[str, Any]:
     """`before` with the options that are given. Raises InvalidError, and UnsupportedError for volumes."""
     if args:
         raise InvalidError(f"{owner}: with_options() only takes keyword arguments, such as max_containers=10.")
@@ -90,4 +92,6 @@ def _merged(before: dict[str, Any] | None, said: dict[str, Any]) -> dict[str, An
 
 def refuse_call(owner: str, name: str) -> NoReturn:
     """A class is called to make an object, an object's method with .remote()."""
-    raise InvalidError(f"{owner}: {name} is not called directly. Use .remote(...), or .local(...) to run it in this process.")
+    raise InvalidError(
+        f"{owner}: {name} is not called directly. Use .remote(...), or .local(...) to run it in this process."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from zygo.errors import ExecutionError
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from zygo.server.live import LiveApp, LiveFunction
     from zygo.server.ports import PortBook
     from zygo.settings import Settings
+
+log = logging.getLogger("zygo.apps")
 
 
 class Addresses:
@@ -59,6 +62,15 @@ class Addresses:
             function.port = await self._own_port(function.hostname)
         function.url = function.hostname_url if self._names_resolve else f"http://127.0.0.1:{function.port}"
 
+    def keep(self, function: LiveFunction) -> None:
+        """It is published: its port is its own from now on, also after a restart of the server."""
+        if function.port is None:
+            return
+        try:
+            self._book.remember(function.hostname, function.port)
+        except OSError as error:  # it is published in any case, and may have another port after a restart
+            log.warning("the port of %s cannot be remembered: %s", function.hostname, error)
+
     def withdraw(self, function: LiveFunction) -> None:
         """Take back its port. May be called twice."""
         if function.port is not None:
@@ -71,6 +83,5 @@ class Addresses:
                 await self._gateway.add_listener(port)
             except OSError:
                 continue
-            self._book.remember(hostname, port)
             return port
         raise ExecutionError(f"None of the ports tried for {hostname} is free on 127.0.0.1.")

@@ -13,6 +13,8 @@ from starlette.routing import Route
 
 from zygo.errors import Error, InvalidError, to_json
 from zygo.model import AppSpec, Provenance, decode
+from zygo.server import log_api
+from zygo.server.faults import explained
 from zygo.server.logs import tail
 
 if TYPE_CHECKING:
@@ -35,16 +37,17 @@ def build_api(server: Server) -> Starlette:
         Route("/v1/status", api.status),
         Route("/v1/stop", api.stop, methods=["POST"]),
         Route("/v1/logs", api.logs),
+        Route("/v1/apps/{name}/logs", api.app_logs),
         Route("/v1/sessions", api.open_session, methods=["POST"]),
         Route("/v1/sessions/{id}/hold", api.hold, methods=["POST"]),
         Route("/v1/sessions/{id}/release", api.release, methods=["POST"]),
         Route("/v1/sessions/{id}/revisions", api.publish, methods=["POST"]),
         Route("/v1/apps", api.apps),
-        Route("/v1/apps/{name}/deployments", api.deploy, methods=["POST"]),
-        Route("/v1/apps/{name}/revisions", api.history),
-        Route("/v1/apps/{name}/rollback", api.rollback, methods=["POST"]),
-        Route("/v1/apps/{name}/rollover", api.rollover, methods=["POST"]),
-        Route("/v1/apps/{name}/stop", api.stop_app, methods=["POST"]),
+        Route("/v1/apps/{name:path}/deployments", api.deploy, methods=["POST"]),
+        Route("/v1/apps/{name:path}/revisions", api.history),
+        Route("/v1/apps/{name:path}/rollback", api.rollback, methods=["POST"]),
+        Route("/v1/apps/{name:path}/rollover", api.rollover, methods=["POST"]),
+        Route("/v1/apps/{name:path}/stop", api.stop_app, methods=["POST"]),
         Route("/v1/blobs/missing", api.missing_blobs, methods=["POST"]),
         Route("/v1/blobs/{sha256}", api.put_blob, methods=["PUT"]),
     ]
@@ -55,6 +58,9 @@ async def _error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, Error):
         return JSONResponse({"error": to_json(error)}, status_code=error.http_status)
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    if isinstance(error, OSError):
+        found = explained(error)
+        return JSONResponse({"error": to_json(found)}, status_code=found.http_status)
     body = {"kind": "InternalFailure", "message": f"{type(error).__name__}: {error}; see `zygo server logs`"}
     return JSONResponse({"error": body}, status_code=500)
 
@@ -88,6 +94,9 @@ class _Api:
                 yield f"{await queue.get()}\n"
         finally:
             logging.getLogger().removeHandler(handler)
+
+    async def app_logs(self, request: Request) -> Response:
+        return await log_api.respond(self._server.app_logs, request.path_params["name"], request.query_params)
 
     async def open_session(self, request: Request) -> Response:
         body = await _json(request)
@@ -164,8 +173,8 @@ class _SessionResponse(StreamingResponse):
         self._session = session
 
     async def _lines(self) -> AsyncIterator[bytes]:
-        async for event in self._session.events():
-            yield json.dumps(event).encode() + b"\n"
+        async for events in self._session.events():
+            yield b"".join(json.dumps(event).encode() + b"\n" for event in events)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -16,20 +16,21 @@ from zygo.gateway.admission import Admission
 from zygo.gateway.proxy_auth import Tokens
 from zygo.gateway.routes import Endpoint, RequestRecord, Routes
 from zygo.scheduler.pool import Pool
-from zygo.sdk import labels
 from zygo.server.live import Generation, LiveApp, LiveFunction
-from zygo.server.logs import AppLog
 from zygo.server.sessions import Session
 from zygo.server.traffic import FunctionTraffic
 from zygo.server.variants import Variants
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from zygo.engine.base import Revision
     from zygo.gateway.container import Backend
     from zygo.gateway.proxy import Gateway
     from zygo.model import FunctionSpec
     from zygo.scheduler.loop import Scheduler
     from zygo.server.addresses import Addresses
+    from zygo.server.app_logs import AppLog, AppLogs
     from zygo.settings import Settings
 
 log = logging.getLogger("zygo.apps")
@@ -50,13 +51,17 @@ def function_id(key: str, kind: str, app: str, name: str) -> str:
 class Apps:
     """Opens and ends apps, and keeps the gateway's routes as they say."""
 
-    def __init__(self, settings: Settings, scheduler: Scheduler, gateway: Gateway, addresses: Addresses) -> None:
+    def __init__(
+        self, settings: Settings, scheduler: Scheduler, gateway: Gateway, addresses: Addresses, logs: AppLogs
+    ) -> None:
         self._settings = settings
         self.scheduler = scheduler
         self._gateway = gateway
         self.addresses = addresses
+        self._logs = logs
         self._apps: dict[str, LiveApp] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._claims: list[tuple[LiveApp, Generation]] = []
         self.end_code = "stopped"
         self._calls_api: dict[str, Endpoint] = {}
         self.variants = Variants(self)
@@ -94,10 +99,9 @@ class Apps:
         """The app with that key."""
         return self._apps.get(key)
 
-    def open_log(self, name: str) -> AppLog:
-        """The log file of the app `name`. Whoever opens it closes it."""
-        directory = self._settings.data_dir / "logs" / "apps"
-        return AppLog(directory, labels.normalise(name), self._settings.log_bytes)
+    def open_log(self, name: str, *, ephemeral: bool = False) -> AppLog:
+        """The log of the app `name`. Whoever opens it closes it."""
+        return self._logs.open(name, ephemeral=ephemeral)
 
     async def open(self, name: str, file: str, *, force: bool) -> Session:
         """A new ephemeral app. Raises ConflictError when one of that name is served, unless `force`."""
@@ -113,7 +117,7 @@ class Apps:
             other.session.end(f"another `zygo serve --force` took over the app {name!r}")
             await self.end(other)
         session = Session(name, file)
-        app = LiveApp(session.id, name, "ephemeral", self.open_log(name), session=session)
+        app = LiveApp(session.id, name, "ephemeral", self.open_log(name, ephemeral=True), session=session)
         self.add(app)
         task = asyncio.get_running_loop().create_task(self._end_with_session(app, session), name=f"app {name}")
         self._ending.add(task)
@@ -169,9 +173,7 @@ class Apps:
 
     # -- names and routes -------------------------------------------------------------------------------------------
 
-    def function(
-        self, app: LiveApp, spec: FunctionSpec, among: dict[str, LiveFunction] | None = None
-    ) -> LiveFunction:
+    def function(self, app: LiveApp, spec: FunctionSpec, among: dict[str, LiveFunction] | None = None) -> LiveFunction:
         """The live function for `spec`: the one the app has under that name and label, or a new one that is not reachable
         yet; a method's shares the waiting line of its class, which is `among` the others of the new revision.
 
@@ -201,16 +203,25 @@ class Apps:
         admission.on_change.append(self.scheduler.poke)
         return admission
 
-    def check_free(self, app: LiveApp, generation: Generation) -> None:
-        """Raises ConflictError when another app has got one of its hostnames meanwhile."""
+    @contextlib.contextmanager
+    def claim(self, app: LiveApp, generation: Generation) -> Iterator[None]:
+        """Between the last look and `publish` a revision is recorded, which takes time: no other app may get one of the
+        hostnames of `generation` meanwhile. Raises ConflictError when one has got it before."""
         for function in generation.functions.values():
             self._check_free(app, function.name, function.hostname)
+        claim = (app, generation)
+        self._claims.append(claim)
+        try:
+            yield
+        finally:
+            self._claims.remove(claim)
 
     def _check_free(self, app: LiveApp, name: str, hostname: str) -> None:
         if app.kind == "preview" or not hostname:
             return  # where it and an app meet, the app is routed
-        for other in self._apps.values():
-            for function in other.functions.values():
+        owners = [(other, other.functions) for other in self._apps.values()]
+        for other, functions in [*owners, *((claimer, made.functions) for claimer, made in self._claims)]:
+            for function in functions.values():
                 if function.hostname == hostname and other is not app and other.kind != "preview":
                     raise ConflictError(
                         f"The hostname {hostname} of {app.name}.{name} belongs to {other.name}.{function.name} already. "
@@ -226,6 +237,7 @@ class Apps:
             function.spec = generation.specs[function.name]
         for function in functions:
             function.endpoint = self.endpoint(app, function)
+            self.addresses.keep(function)
         self.update_routes()
         lines = {f.admission for f in functions}
         for function in gone:
@@ -334,6 +346,7 @@ class Apps:
             log=lambda container, text: app.on_log(function.shown, container, "system", text),
             grace=self._settings.grace_period,
         )
+        traffic.on_used = pool.drain
         return pool
 
     def open_pool(self, app: LiveApp, generation: Generation, function: LiveFunction, spec: FunctionSpec) -> None:

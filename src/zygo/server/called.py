@@ -43,6 +43,7 @@ class CalledFunctions:
             "retries": encode(spec.retries),
             "capacity": min(spec.policy.max_containers or most, most) * spec.policy.max_inputs,
             "parallel": spec.policy.max_inputs,
+            "single_use": spec.policy.single_use,
         }
 
     def stats(self, identifier: str) -> dict[str, int]:

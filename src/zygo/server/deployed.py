@@ -116,15 +116,15 @@ class DeployedApps:
     async def deploy(self, name: str, spec: AppSpec, by: Provenance, strategy: str, emit: Emit) -> dict[str, Any]:
         """Deploy `spec` as `name`. Returns the last event: published, unchanged, failed or missing."""
         _check(name, by, strategy)
-        if not any(function.web for function in spec.functions):
-            raise InvalidError(f"The app {name!r} has no web function: nothing of it could be called.")
+        if not spec.functions:
+            raise InvalidError(f"The app {name!r} has no functions: nothing of it could be called.")
         spec = replace(spec, name=name)
         async with self._changing(name, emit):
             missing = self._deployments.missing(spec)
             if missing:
                 return {"type": "missing", "sha256": missing}
             app, digest = self._apps.find(name, "deployed"), digest_of(spec)
-            if app is not None and (await self._store.revision(app.key, app.version)).digest == digest:
+            if app is not None and await self._digest(app) == digest:
                 return {"type": "unchanged", "version": app.version, "functions": self._deployments.describe(app)}
             return await self._publish(app, spec, digest, by, strategy, emit)
 
@@ -138,7 +138,8 @@ class DeployedApps:
             target = await self._target(app, version)
             spec = await self._store.spec(app.key, target.version)
             by = replace(by, rollback_of=target.version, commit=target.by.commit, dirty=target.by.dirty)
-            return await self._publish(app, spec, target.digest, by, strategy, emit)
+            result = await self._publish(app, spec, target.digest, by, strategy, emit)
+            return _complete(result, name, target.version)
 
     async def rollover(self, name: str, strategy: str, emit: Emit) -> dict[str, Any]:
         """New containers of the same revision."""
@@ -146,7 +147,8 @@ class DeployedApps:
         async with self._changing(name, emit):
             app = self.require(name)
             spec = await self._store.spec(app.key, app.version)
-            return await self._deployments.publish(app, spec, emit, How(prove=True, strategy=strategy))
+            result = await self._deployments.publish(app, spec, emit, How(prove=True, strategy=strategy))
+            return _complete(result, name, app.version)
 
     async def stop(self, name: str) -> dict[str, Any]:
         """Stop an app for good; returns once its containers are gone. Its log and history stay."""
@@ -204,12 +206,14 @@ class DeployedApps:
         app = known or LiveApp("", spec.name, "deployed", self._apps.open_log(spec.name))
 
         async def record() -> int:
+            await self._deployments.sync(spec)
             revision = await self._store.add_revision(
                 spec.name, digest, spec, by, time.time(), expected_version=app.version
             )
             if known is None:
                 app.key = revision.app_id
                 self._apps.add(app)
+            app.digest = digest
             return revision.version
 
         try:
@@ -220,6 +224,12 @@ class DeployedApps:
         if result["type"] == "published":
             await self._settle(app)
         return result
+
+    async def _digest(self, app: LiveApp) -> str:
+        """Of the active revision. The store is asked once: a deploy must get as far as it can while the store is away."""
+        if not app.digest:
+            app.digest = (await self._store.revision(app.key, app.version)).digest
+        return app.digest
 
     async def _settle(self, app: LiveApp) -> None:
         """After a new revision: older ones that are not kept are forgotten, the one before gets its preview."""
@@ -295,6 +305,16 @@ def digest_of(spec: AppSpec) -> str:
     """What tells two states of an app apart; not what only helps or warns."""
     state = encode(replace(spec, warnings=(), third_party=()))
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _complete(result: dict[str, Any], name: str, version: int) -> dict[str, Any]:
+    """`result`, unless files of that revision are gone from the disk: only who has the sources can send them."""
+    if result["type"] != "missing":
+        return result
+    raise NotFoundError(
+        f"{len(result['sha256'])} files of {name} v{version} are gone from the server's data directory. "
+        f"Deploy its sources again."
+    )
 
 
 def _check(name: str, by: Provenance | None, strategy: str) -> None:

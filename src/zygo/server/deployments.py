@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zygo.engine.base import Engine, RevisionPlan
 from zygo.errors import ContainerError, Error, ImageBuildError, InvalidError
 from zygo.model import AppSpec, FunctionSpec, ImageSpec, SourceFile, encode
+from zygo.server.faults import explained
 from zygo.server.live import Generation, LiveApp, LiveFunction
 
 if TYPE_CHECKING:
@@ -104,9 +105,12 @@ class Deployments:
             except BaseException as error:
                 app.release()
                 await self._undo(work)
+                if isinstance(error, OSError):
+                    log.exception("publishing %s failed", app.name)
+                    error = explained(error)
                 if not isinstance(error, Error):
                     raise
-                return _failed(work.step, error)
+                return _failed(work, error)
             app.release()
             seconds = {"build": built - began, "load": loaded - built, "start": time.monotonic() - loaded}
             return {
@@ -120,6 +124,10 @@ class Deployments:
     def missing(self, spec: AppSpec) -> list[str]:
         """The hashes of what must be sent before `spec` can be published."""
         return self._sources.missing(file_hashes(spec))
+
+    async def sync(self, spec: AppSpec) -> None:
+        """What `spec` needs is on the disk itself. Before it is recorded: a record outlives a power failure."""
+        await asyncio.to_thread(self._sources.sync, file_hashes(spec))
 
     def announce(self, app: LiveApp, spec: AppSpec) -> Generation:
         """The names of an app, without anything that runs; whoever publishes them sets `app.wake` first."""
@@ -148,12 +156,12 @@ class Deployments:
             raise errors.exceptions[0] from None
 
     async def _go_live(self, work: _Publication) -> None:
-        self._apps.check_free(work.app, work.generation)
-        if work.how.record is not None:
-            work.step = "record"
-            work.app.version = await work.how.record()
-        self._apps.publish(work.app, work.generation)
-        self._apps.switch(work.app, work.generation)
+        with self._apps.claim(work.app, work.generation):
+            if work.how.record is not None:
+                work.step = "record"
+                work.app.version = await work.how.record()
+            self._apps.publish(work.app, work.generation)
+            self._apps.switch(work.app, work.generation)
         work.app.wake = None
 
     async def _name(self, work: _Publication) -> None:
@@ -325,8 +333,9 @@ def file_hashes(spec: AppSpec) -> list[str]:
     return found
 
 
-def _failed(step: str, error: Error) -> dict[str, Any]:
-    event = {"type": "failed", "step": step, "kind": type(error).__name__, "message": str(error)}
+def _failed(work: _Publication, error: Error) -> dict[str, Any]:
+    event: dict[str, Any] = {"type": "failed", "step": work.step, "version": work.app.version}
+    event |= {"kind": type(error).__name__, "message": str(error)}
     if isinstance(error, ContainerError) and error.traceback:
         event["traceback"] = error.traceback
     if isinstance(error, ImageBuildError):

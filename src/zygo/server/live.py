@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from zygo.model import FunctionSpec
     from zygo.scheduler.pool import Pool
     from zygo.sdk.labels import Label
-    from zygo.server.logs import AppLog
+    from zygo.server.app_logs import AppLog
+    from zygo.server.log_lines import Line
     from zygo.server.sessions import Session
     from zygo.server.traffic import FunctionTraffic
 
@@ -108,6 +109,7 @@ class LiveApp:
         self.kind = kind
         self.session = session
         self.version = version
+        self.digest = ""
         self.functions: dict[str, LiveFunction] = {}
         self.generations: list[Generation] = []
         self.lock = asyncio.Lock()
@@ -115,6 +117,8 @@ class LiveApp:
         self.retiring: set[asyncio.Task[None]] = set()
         self.wake: Callable[[], None] | None = None
         self.log_file = log_file
+        if session is not None:
+            log_file.on_line = self._show
         self.requests = RequestLog(self, log_file, lambda function, text: self.on_log(function, "", "system", text))
 
     @property
@@ -155,9 +159,11 @@ class LiveApp:
 
     def on_log(self, function: str, container: str, stream: str, text: str) -> None:
         """One line of output, to the terminal and to the file."""
-        self.log_file.write(function, stream, text)
-        if self.session is not None:
-            self.session.log(function, container, stream, text)
+        self.log_file.write(function, stream, text, container=container)
+
+    def _show(self, line: Line) -> None:
+        if self.session is not None and line.stream != "request":  # the terminal gets requests with all their figures
+            self.session.log(line.function, line.container, line.stream, line.text)
 
     def close_log(self) -> None:
         """Close the log file, unless it is another app's (a preview writes to that of its app)."""

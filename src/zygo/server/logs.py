@@ -1,4 +1,4 @@
-"""Log files: the server's own and one per app, rotated by size. What is written is what a user can show to somebody."""
+"""The server's own log, rotated by size. Those of apps are in app_logs.py."""
 
 from __future__ import annotations
 
@@ -30,27 +30,6 @@ def open_server_log(directory: Path, max_bytes: int, *, foreground: bool) -> Pat
     for name in ("httpx", "uvicorn", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return path
-
-
-class AppLog:
-    """The file that keeps an app's output: `<time> <function> <stream> <text>` a line."""
-
-    def __init__(self, directory: Path, app: str, max_bytes: int) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.path = directory / f"{app}.log"
-        self._handler = logging.handlers.RotatingFileHandler(
-            self.path, maxBytes=max_bytes, backupCount=2, encoding="utf-8", delay=True
-        )
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-
-    def write(self, function: str, stream: str, text: str) -> None:
-        """Add one line."""
-        record = logging.LogRecord("app", logging.INFO, "", 0, "%s %s %s", (function or "-", stream, text), None)
-        self._handler.emit(record)
-
-    def close(self) -> None:
-        """Close the file. May be called twice."""
-        self._handler.close()
 
 
 def tail(path: Path, lines: int) -> list[str]:

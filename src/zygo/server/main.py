@@ -37,12 +37,14 @@ from zygo.scheduler.loop import Scheduler
 from zygo.server import calls
 from zygo.server.addresses import Addresses
 from zygo.server.api import build_api
+from zygo.server.app_logs import AppLogs
 from zygo.server.apps import Apps
 from zygo.server.called import CalledFunctions
 from zygo.server.calls import build_calls_api
 from zygo.server.deployed import DeployedApps
 from zygo.server.deployments import Deployments
 from zygo.server.logs import open_server_log
+from zygo.server.notify import managed, notify
 from zygo.server.ports import PortBook, resolves_localhost_names
 from zygo.server.sources import SourceStore
 from zygo.settings import Settings
@@ -109,10 +111,13 @@ class Server:
             loop.add_signal_handler(signal.SIGHUP, lambda: None)
             log.info("zygo %s serves on %s:%d (pid %d)", version(), settings.host, self.gateway_port, os.getpid())
             ready(None)
+            notify("READY=1")
             idle = asyncio.create_task(self._end_when_idle(), name="idle check")
             stack.callback(idle.cancel)
             await self._stop.wait()
             log.info("stopping: %s", self._reason)
+            notify("STOPPING=1")
+            self.app_logs.end_followers()
             await self.apps.end_sessions()
             if self.apps.in_use:
                 await self.gateway.close(STOP_GRACE)
@@ -136,7 +141,9 @@ class Server:
         book = PortBook(settings.data_dir / "ports.json")
         self.gateway_port = await self._listen(book)
         addresses = Addresses(settings, self.gateway, book, self.gateway_port, names_resolve=resolves_localhost_names())
-        self.apps = Apps(settings, self.scheduler, self.gateway, addresses)
+        self.app_logs = AppLogs(settings.data_dir / "logs" / "apps", settings.log_bytes)
+        stack.push_async_callback(self.app_logs.close)
+        self.apps = Apps(settings, self.scheduler, self.gateway, addresses, self.app_logs)
         stack.push_async_callback(self.apps.close)
         self.deployments = Deployments(settings, builder, engine, self.sources, self.apps, guest)
         self.deployed = DeployedApps(settings, self.store, self.apps, self.deployments)
@@ -207,6 +214,7 @@ class Server:
             "fingerprint": self.fingerprint,
             "pid": os.getpid(),
             "on_demand": self.on_demand,
+            "managed": managed(),
             "started_at": self.started_at,
             "prefix": sys.prefix,
             "data_dir": str(self.settings.data_dir),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zygo.gateway.routes import RequestRecord
-    from zygo.server.logs import AppLog
+    from zygo.server.app_logs import AppLog
 
 SHOWN = 100
 """Requests that are shown one by one in a second; as many failed ones (5xx, or left by the client) besides."""
@@ -94,7 +94,9 @@ class RequestLog:
     def _show(self, record: RequestRecord) -> None:
         self._listener.emit(_event(record))
         text = f"{record.method} {record.path} {record.status} {record.start} {record.total * 1e3:.1f} ms {record.request_id}"
-        self._log_file.write(record.function, "request", text + (f" {record.error}" if record.error else ""))
+        if record.error:
+            text += f" {record.error}"
+        self._log_file.write(record.function, "request", text, container=record.container or "")
 
 
 def _event(record: RequestRecord) -> dict[str, Any]:

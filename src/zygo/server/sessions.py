@@ -16,6 +16,9 @@ PING_SECONDS = 5.0
 MAX_EVENTS = 10_000
 """Events that may wait for a terminal that does not read; later ones are dropped, and it is told how many."""
 
+AT_ONCE = 100
+"""Events that are written in one piece, so that a burst of lines is not as many writes."""
+
 
 class Session:
     """A stream of events to one client.
@@ -69,14 +72,18 @@ class Session:
             self._queue.put_nowait(None)
             self.ended.set()
 
-    async def events(self) -> AsyncIterator[Event]:
-        """The events, with a ping when nothing happens; ends after `end`, or when the consumer goes away."""
-        yield {"type": "session", "id": self.id}
-        while True:
+    async def events(self) -> AsyncIterator[list[Event]]:
+        """The events, as many at a time as have come, with a ping when nothing happens; ends after `end`, or when the consumer
+        goes away."""
+        yield [{"type": "session", "id": self.id}]
+        ended = False
+        while not ended:
             try:
-                event = await asyncio.wait_for(self._queue.get(), PING_SECONDS)
+                found = [await asyncio.wait_for(self._queue.get(), PING_SECONDS)]
             except TimeoutError:
-                event = {"type": "ping"}
-            if event is None:
-                return
-            yield event
+                found = [{"type": "ping"}]
+            while not self._queue.empty() and len(found) < AT_ONCE:
+                found.append(self._queue.get_nowait())
+            ended = None in found
+            if events := [event for event in found if event is not None]:
+                yield events

@@ -81,6 +81,16 @@ class SourceStore:
         finally:
             staged.unlink(missing_ok=True)
 
+    def sync(self, hashes: Iterable[str]) -> None:
+        """Have these blobs on the disk itself, also if the power goes. Cheap for those that are there already."""
+        folders = set()
+        for sha256 in dict.fromkeys(hashes):
+            path = self.path(sha256)
+            folders.add(path.parent)
+            _sync(path)
+        for folder in (*folders, self._blobs):
+            _sync(folder)
+
     def materialise(self, revision: str, files: Iterable[SourceFile]) -> Path:
         """Make the tree of a revision: each file at its absolute path below the returned directory.
 
@@ -142,3 +152,11 @@ class SourceStore:
                 continue
             if age > KEEP_SECONDS or (path.name.startswith(".") and age > 3600):
                 path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -28,6 +28,8 @@ class FunctionTraffic:
     def __init__(self, admission: Admission, policy: ScalePolicy, poke: Callable[[], None]) -> None:
         self.admission = admission
         self.active = False
+        self.on_used: Callable[[str], None] = lambda container: None
+        """Called with a single-use container that has served its request."""
         self._policy = policy
         self._poke = poke
         self._containers: dict[str, Container] = {}
@@ -71,7 +73,10 @@ class FunctionTraffic:
             target_inputs=self._policy.target_inputs,
             started=time.monotonic(),
             fork_seconds=fork_seconds,
+            single_use=self._policy.single_use,
         )
+        if self._policy.single_use:
+            backend.on_idle = lambda: self.on_used(container.id)
         self._containers[container.id] = container
         self._backends[container.id] = backend
         if self.active:

@@ -90,7 +90,10 @@ def _with_options(owner: str, base: FunctionSpec, options: dict[str, Any]) -> Fu
     made = base
     policy = dict(options.get("policy") or {})
     inputs = {name: policy.pop(name) for name in ("max_inputs", "target_inputs") if name in policy}
-    most, target = inputs.get("max_inputs", base.policy.max_inputs), inputs.get("target_inputs", base.policy.target_inputs)
+    most, target = (
+        inputs.get("max_inputs", base.policy.max_inputs),
+        inputs.get("target_inputs", base.policy.target_inputs),
+    )
     if not 1 <= int(target) <= int(most) <= 1000:
         raise InvalidError(f"{owner}: {target} of {most} inputs at once is not possible (1 to 1000).")
     scaled = scaling.changed(owner, base.policy, policy)

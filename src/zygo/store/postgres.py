@@ -157,8 +157,8 @@ class Postgres:
                 f"{self.shown} is locked by another program and was not released within {self._patience:g} s: "
                 f"{_text(error)}. pg_stat_activity shows by whom."
             )
-        if _state(error)[:2] == "53":
-            return StoreError(f"{self.shown} has no room: {_text(error)}. Free space on PostgreSQL's disk.")
+        if _state(error) == "53100":
+            return StoreError(f"{self.shown} is full: {_text(error)}. Free space on PostgreSQL's disk.")
         return StoreError(f"{self.shown} cannot be used: {_text(error)}.")
 
     def close(self) -> None:

@@ -2,8 +2,8 @@
 
 Making a commit durable takes a disk's time, whatever is in it. So what is asked for while one is under way is run together in
 the next transaction, and everybody is answered when that COMMIT has returned, never before. When one of them fails, the
-transaction is rolled back and run again with each in a SAVEPOINT of its own, so that only that one fails. (SAVEPOINTs from the
-start, which take two more statements for each change, half as many changes are made in a second.)
+transaction is rolled back and run again with each in a SAVEPOINT of its own, so that only that one fails. (From the start,
+SAVEPOINTs would be two more statements for each change and a third as many changes in a second.)
 
 A change is a function of the connection. It may be run again when its transaction came to nothing (the database went away, a
 neighbour brought the transaction down), so all it does it does through the connection, and ids and times are chosen before.

@@ -1,0 +1,52 @@
+"""Write the dumps of the current schema: `PYTHONPATH=tests python tests/upgrade/dump.py`. See test_upgrade.py for when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+
+from postgres_kit import Cluster
+from store_kit import BY, opened, spec
+from upgrade.test_upgrade import FOLDER, contents
+from zygo.settings import Settings
+from zygo.store.tables import HEAD
+
+
+async def fill(settings: Settings) -> object:
+    """A history with everything in it: kept and pruned revisions, a stopped app, a name used again."""
+    async with opened(settings) as store:
+        old = await store.add_revision("hello", "d0", spec(number=9), BY, 1.5)
+        await store.stop_app(old.app_id, 2.5)
+        for number in range(1, 5):
+            made = await store.add_revision("hello", f"d{number}", spec(number=number), BY, 10.0 + number)
+        await store.prune(made.app_id, 2)
+        await store.add_revision("another", "d5", spec("another", 5), BY, 20.0)
+        return await contents(store)
+
+
+def main() -> None:
+    """Both databases, with one key; the second is filled with the first one's key beside it."""
+    cluster = Cluster.start()
+    assert cluster is not None, "PostgreSQL is not installed"
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(cluster):
+        data = Path(folder)
+        expected = asyncio.run(fill(Settings(data_dir=data)))
+        (FOLDER / f"{HEAD}.sqlite.json").write_text(json.dumps(expected, indent=1) + "\n")
+        with contextlib.closing(sqlite3.connect(data / "zygo.db")) as connection:
+            (FOLDER / f"{HEAD}.sqlite.sql").write_text("\n".join(connection.iterdump()) + "\n")
+        url = cluster.create_database()
+        expected = asyncio.run(fill(Settings(data_dir=data, database_url=url)))
+        (FOLDER / f"{HEAD}.postgres.json").write_text(json.dumps(expected, indent=1) + "\n")
+        # Lines with a backslash are psql's.
+        lines = [line for line in cluster.dump(url).splitlines() if line and not line.startswith(("--", "\\"))]
+        (FOLDER / f"{HEAD}.postgres.sql").write_text("\n".join(lines) + "\n")
+        shutil.copyfile(data / "store.key", FOLDER / f"{HEAD}.key")
+
+
+if __name__ == "__main__":
+    main()
