@@ -143,7 +143,8 @@ class FunctionSpec:
 
     A class is one record (`is_class`), which has the containers, and one for each of its methods, whose `owner` is the
     class's name: a method has a name and perhaps a URL of its own, and no containers. `lasting_exit`: its containers have
-    work to do at their end. `variant` is set by the server alone, in the record of one of its further pools.
+    work to do at their end; `own_network`: they listen on ports, and each has its own. `variant` is set by the server
+    alone, in the record of one of its further pools.
     """
 
     name: str
@@ -167,6 +168,7 @@ class FunctionSpec:
     lasting_exit: bool = False
     batch: BatchPolicy | None = None
     variant: Variant | None = None
+    own_network: bool = False
 
 
 @dataclass(frozen=True)
@@ -250,6 +252,15 @@ class RevisionRecord:
     deployed_at: float
     by: Provenance
     kept: bool = True
+
+
+@dataclass(frozen=True)
+class ProxyToken:
+    """A token that lets callers through to endpoints which ask for one; `digest` is all that is kept of its secret."""
+
+    id: str
+    digest: str
+    created_at: float
 
 
 @dataclass(frozen=True)

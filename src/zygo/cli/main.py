@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from zygo import errors
-from zygo.cli import apps, doctor, later, report, server
+from zygo.cli import apps, doctor, later, report, server, workspace
 from zygo.version import version
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(server.app, name="server")
 app.add_typer(apps.app, name="app")
+app.add_typer(workspace.app, name="workspace")
 app.command("doctor")(doctor.doctor)
 later.register(app)
 

@@ -16,7 +16,7 @@ from zygo.engine.spares import Spares
 from zygo.errors import ContainerError
 from zygo.model import encode
 from zygo.paths import CALLS_SOCKET, CONTAINER_DOOR
-from zygo.runtime import network
+from zygo.runtime import network as uplinks
 from zygo.runtime.channel import LineReader
 from zygo.runtime.limits import PIDS_LIMIT, Group, Limits, remove_group
 from zygo.runtime.zygote import ContainerProcess, RevisionZygote, describe_status, listen
@@ -126,7 +126,7 @@ class LocalRevision:
         self._on_log = on_log
         self._zygote: RevisionZygote | None = None
         self._host: ImageHost | None = None
-        self._uplink: network.Uplink | None = None
+        self._uplink: uplinks.Uplink | None = None
         self._uplink_losses = 0
         self._reconnecting: asyncio.Task[None] | None = None
         self._group: Group | None = None
@@ -216,7 +216,7 @@ class LocalRevision:
 
     async def _connect(self, pid: int) -> None:
         if self.network == "isolated" and pid > 0 and self.engine.machine.slirp:
-            self._uplink = await network.Uplink.attach(self.engine.machine.slirp, pid, lambda: self._uplink_lost(pid))
+            self._uplink = await uplinks.Uplink.attach(self.engine.machine.slirp, pid, lambda: self._uplink_lost(pid))
 
     def _uplink_lost(self, pid: int) -> None:
         if self.alive:
@@ -272,7 +272,7 @@ class LocalRevision:
         return self._zygote is not None and self._zygote.alive and not self._retired
 
     def _fork_container(self, zygote: RevisionZygote, spec: FunctionSpec, *, park: bool) -> LocalContainer:
-        container = LocalContainer(self.engine, spec, self._on_log)
+        container = LocalContainer(self.engine, spec, self._on_log, self.network)
         try:
             container.fork(zygote, park=park)
         except BaseException:
@@ -318,8 +318,11 @@ class LocalRevision:
 class LocalContainer:
     """One container on this machine: a process, its socket, its pipes and its cgroups, all gone when `exited` is done."""
 
-    def __init__(self, engine: LocalEngine, spec: FunctionSpec, on_log: OnLog) -> None:
+    def __init__(self, engine: LocalEngine, spec: FunctionSpec, on_log: OnLog, network: str) -> None:
         self.engine = engine
+        # Only a namespace that was given up to the host's is shared by containers that listen on ports.
+        self._network = network if spec.own_network and network != "host" and engine.sandboxed else "shared"
+        self._uplink: uplinks.Uplink | None = None
         self.function = spec.variant.of if spec.variant is not None else spec.name
         self.id = engine.next_id()
         self.socket_path = str(engine.sockets / f"{self.id}.s")
@@ -333,6 +336,7 @@ class LocalContainer:
         self._group: Group | None = None
         self._listener: socket.socket = listen(self.socket_path)
         self.process.exited.add_done_callback(lambda future: self._gone(future.result()))
+        self.process.on_network = lambda pid: engine.later(self._connect(pid))
         engine.containers.add(self)
 
     @property
@@ -367,6 +371,7 @@ class LocalContainer:
             "limits": limits,
             "grace": self.engine.grace,
             "variant": variant_message(self._spec),
+            "network": self._network,
         }
 
     def _join_cgroups(self) -> Sequence[int]:
@@ -390,6 +395,38 @@ class LocalContainer:
             return f"it used more than its {self.memory_limit // 2**20} MiB of memory"
         return describe_status(self.process.exited.result())
 
+    async def _connect(self, pid: int) -> None:
+        """Give it its own way to the outside, and tell it; again when that is lost."""
+        slirp = self.engine.machine.slirp
+        try:
+            if slirp is not None and not self.process.exited.done():
+                self._uplink = await uplinks.Uplink.attach(slirp, pid, lambda: self._uplink_lost(pid))
+        except ContainerError as error:
+            self._on_log(self.function, self.id, "system", f"The container has no network: {error}")
+            self.process.signal(signal.SIGKILL)
+            return
+        self.process.connected()
+        if self.process.exited.done():
+            await self._disconnect()
+
+    def _uplink_lost(self, pid: int) -> None:
+        if not self.process.exited.done():
+            self._on_log(
+                self.function, self.id, "system", "The container's outbound network was interrupted: slirp4netns ended."
+            )
+            self.engine.later(self._connect_again(pid))
+
+    async def _connect_again(self, pid: int) -> None:
+        await self._disconnect()
+        await asyncio.sleep(UPLINK_YOUNG)
+        if not self.process.exited.done():
+            await self._connect(pid)
+
+    async def _disconnect(self) -> None:
+        uplink, self._uplink = self._uplink, None
+        if uplink is not None:
+            await uplink.close()
+
     def dispose(self) -> None:
         """Give up one that was never forked."""
         self.process.exit_status(-int(signal.SIGKILL))
@@ -406,6 +443,7 @@ class LocalContainer:
         self.engine.later(self._finish())
 
     async def _finish(self) -> None:
+        await self._disconnect()
         if self._group is not None:
             await remove_group(self._group)
         self.engine.containers.discard(self)

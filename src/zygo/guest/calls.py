@@ -70,6 +70,8 @@ class App:
         """What has the main thread while the event loop is in another."""
         return getattr(self.runner, "place", None)
 
+    tunnel = None
+
     def fits(self, variant: dict[str, Any]) -> bool:
         """Whether it can serve that variant as it is."""
         return not over(variant)

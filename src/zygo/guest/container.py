@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from zygo import wire
 from zygo.errors import Error
-from zygo.guest import isolate, process, tracebacks
+from zygo.guest import isolate, process, tracebacks, tunnel
 from zygo.sdk import context
 
 if TYPE_CHECKING:
@@ -32,8 +32,11 @@ def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
     control = socket.socket(fileno=control_fd)
     try:
         if zygote.sandboxed:
-            isolate.unshare(_PER_CONTAINER)
+            own_network = message["network"] != "shared"
+            isolate.unshare(_PER_CONTAINER | (isolate.CLONE_NEWNET if own_network else 0))
             isolate.build_container_root(zygote.tops, zygote.carried)
+            if own_network:
+                _join_network(control, message["network"])
         else:
             os.setsid()
             isolate.prctl(isolate.PR_SET_PDEATHSIG, isolate.SIGKILL)
@@ -59,10 +62,14 @@ def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
             app = _application(zygote, message["function"], variant)
             host.configure(None)
         app.enter(host.run, variant)
-        host.serve(app.build(), lifespan=app.lifespan, beside=app.beside)
+        application = app.build()
+        if app.tunnel is not None:
+            host.tunnel(app.tunnel)
+        else:
+            host.serve(application, lifespan=app.lifespan, beside=app.beside)
         app.exit(host.run)
         atexit._run_exitfuncs()
-        return 0
+        return tunnel.EXIT_SERVER_DIED if app.tunnel is not None and app.tunnel.died else 0
     except BaseException as error:
         text, file, line = tracebacks.describe(error, zygote.source)
         from zygo.guest import serve
@@ -82,6 +89,17 @@ def _say_failed(control: socket.socket, text: str, file: str | None, line: int |
         wire.send(control, {"type": "failed", "traceback": text[-60000:], "file": file, "line": line})
     except OSError:
         print(text, file=sys.stderr)
+
+
+def _join_network(control: socket.socket, kind: str) -> None:
+    """In a network namespace of our own: bring it up, and have the server connect it to the outside."""
+    isolate.loopback_up()
+    isolate.refuse_link_local()
+    if kind == "isolated":
+        wire.send(control, {"type": "network"})
+        message, _ = wire.receive(control)
+        if message is None:
+            raise ConnectionError("the server is gone")
 
 
 def _limit(limits: dict[str, int]) -> None:

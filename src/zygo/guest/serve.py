@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from zygo.guest.runner import Place
     from zygo.guest.service import Served
+    from zygo.guest.tunnel import Tunnel
 
 try:
     import uvloop
@@ -215,6 +216,30 @@ class Host:
         """
         return self._loop.run_until_complete(self._park(app))
 
+    def tunnel(self, tunnel: Tunnel) -> None:
+        """Serve a server of the user's until SIGTERM, until the control socket ends or until it has died, then drain."""
+        self._loop.run_until_complete(self._tunnel(tunnel))
+
+    async def _tunnel(self, tunnel: Tunnel) -> None:
+        self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        protocol = tunnel.open(self._stop.set)
+        server = await self._listen(protocol)
+        await self._stop.wait()
+        self._loop.remove_reader(self._control)
+        server.close()
+        await tunnel.drain(self._grace)
+
+    async def _listen(self, protocol: Callable[[], asyncio.Protocol]) -> asyncio.AbstractServer:
+        """Accept connections, and say so."""
+        self._loop.add_reader(self._control, self._stop.set)
+        self._listener.setblocking(False)
+        server = await self._loop.create_unix_server(protocol, sock=self._listener, backlog=_BACKLOG)
+        if os.getpid() == 1:
+            self._loop.call_later(_REAP_EVERY, _reap_orphans, self._loop, 0)
+        gc.enable()
+        wire.send(self._control, {"type": "ready"})
+        return server
+
     def serve(self, asgi: Callable[..., Any], *, lifespan: bool, beside: Place | None = None) -> None:
         """Serve `asgi` until SIGTERM or until the control socket ends, then drain. Raises StartupFailed.
 
@@ -300,14 +325,7 @@ class Host:
         stop = self._stop
         if threading.current_thread() is threading.main_thread():
             self._loop.add_signal_handler(signal.SIGTERM, stop.set)
-        self._loop.add_reader(self._control, stop.set)
-        self._listener.setblocking(False)
-        protocol = self._protocol_factory(config, lifespan.state)
-        server = await self._loop.create_unix_server(protocol, sock=self._listener, backlog=_BACKLOG)
-        if os.getpid() == 1:
-            self._loop.call_later(_REAP_EVERY, _reap_orphans, self._loop, 0)
-        gc.enable()
-        wire.send(self._control, {"type": "ready"})
+        server = await self._listen(self._protocol_factory(config, lifespan.state))
         await stop.wait()
         self._loop.remove_reader(self._control)
         server.close()

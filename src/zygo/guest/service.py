@@ -14,6 +14,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Callable, Union
 
 from zygo.guest import calls, runner, tracebacks, web
+from zygo.guest import tunnel as tunnels
 from zygo.guest.entry import Entry, entry_of, over
 from zygo.sdk import cls as classes
 from zygo.sdk import lifecycle, payload
@@ -27,13 +28,18 @@ if TYPE_CHECKING:
 Run = Callable[[Any], Any]
 """Runs a coroutine on the loop that serves."""
 
+Single = Union[web.App, calls.App, tunnels.WebServer]
+"""The application of one function or method."""
+
 METHOD = b"zygo-method"
 """The gateway's header. It comes first, so what a client sends under this name is never read."""
 
 
-def application(entry: Entry, debug: bool, place: runner.Place | None = None) -> web.App | calls.App:
+def application(entry: Entry, debug: bool, place: runner.Place | None = None) -> Single:
     """The application of one function or method."""
-    return calls.App(entry, place) if entry.web is None else web.App(entry, debug)
+    if entry.web is None:
+        return calls.App(entry, place)
+    return tunnels.WebServer(entry, debug) if entry.web.kind == "web_server" else web.App(entry, debug)
 
 
 class Service:
@@ -77,6 +83,11 @@ class Service:
     def lifespan(self) -> bool:
         """Whether one of its applications may have a startup and a shutdown."""
         return any(entry.lifespan for entry in self.entries.values())
+
+    @property
+    def tunnel(self) -> tunnels.Tunnel | None:
+        """What leads to its server, if that is what it is."""
+        return next((entry.tunnel for entry in self.entries.values() if entry.tunnel is not None), None)
 
     @property
     def beside(self) -> runner.Place | None:
@@ -140,6 +151,8 @@ class Service:
                 self._run((hook,), run)
             except BaseException as error:
                 print(tracebacks.describe(error, sys.path[0])[0], end="", file=sys.stderr, flush=True)
+        for entry in self.entries.values():
+            entry.exit(run)
 
     def _run(self, hooks: tuple[Partial, ...], run: Run) -> None:
         for hook in hooks:
@@ -219,5 +232,5 @@ async def _wait_for(made: Any) -> Any:
     return await made
 
 
-Served = Union[web.App, calls.App, Service]
+Served = Union[web.App, calls.App, tunnels.WebServer, Service]
 """What a container serves."""

@@ -116,6 +116,8 @@ class App:
         """Whether the application may have a startup and a shutdown."""
         return self.asgi is None and self.function.web is not None and self.function.web.kind == "asgi_app"
 
+    tunnel = None
+
     def fits(self, variant: dict[str, Any]) -> bool:
         """Whether it can serve that variant as it is."""
         return not over(variant)

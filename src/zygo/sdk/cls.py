@@ -14,14 +14,16 @@ import functools
 import inspect
 import threading
 from dataclasses import replace
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Callable
 
 from zygo.errors import InvalidError
 from zygo.model import FunctionSpec, ParameterSpec
 from zygo.sdk import context, lifecycle, payload, variants
-from zygo.sdk.function import Function, NamedFunction
+from zygo.sdk.function import Function, NamedFunction, start_limit
 
 if TYPE_CHECKING:
+    from zygo.model import WebSpec
     from zygo.sdk.app import App
     from zygo.sdk.lifecycle import ClassDefinition
     from zygo.sdk.parameters import Options
@@ -152,6 +154,7 @@ class Service(Function):
         self.definition = definition
 
     def spec(self) -> FunctionSpec:
+        webs = [p.web for p in self.definition.methods.values()]
         batches = [p.batch for p in self.definition.methods.values() if p.batch]
         return replace(
             super().spec(),
@@ -159,6 +162,8 @@ class Service(Function):
             parameters=self.definition.parameters,
             lasting_exit=bool(self.definition.exits),
             batch=batches[0] if batches else None,
+            startup_timeout=start_limit(self.options, webs),
+            own_network=any(web is not None and web.kind == "web_server" for web in webs),
         )
 
 
@@ -174,6 +179,7 @@ class MethodFunction(Function):
         self.batch = partial.batch
         self.known = None
         self.variant = variant or None
+        self.definition = cls.definition
         self._service = cls.service
         self._here = here
 
@@ -202,6 +208,14 @@ class MethodFunction(Function):
         from urllib.parse import urlencode
 
         return f"{url}?{urlencode({name: _query_text(value) for name, value in values.items()})}"
+
+    def _web_with_sample(self) -> WebSpec | None:
+        if self.web is None:
+            return None
+        from zygo.sdk import sample
+
+        parameters = self.definition.parameters
+        return replace(self.web, sample=sample.of(MethodType(self.raw, object()), self.web, parameters))
 
     def method_spec(self, own: FunctionSpec) -> FunctionSpec:
         """Its record, beside that of its class."""

@@ -15,6 +15,8 @@ from zygo.sdk.methods import Method
 from zygo.sdk.unsupported import placeholder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from zygo.sdk.app import App
     from zygo.sdk.image import Image
     from zygo.sdk.parameters import Options
@@ -150,13 +152,14 @@ class Function:
             policy=self.policy,
             resources=self.resources,
             timeout=self.options.timeout,
-            startup_timeout=self.options.startup_timeout,
+            startup_timeout=start_limit(self.options, [self.web]),
             block_network=self.options.block_network,
             is_async=inspect.iscoroutinefunction(raw) or inspect.isasyncgenfunction(raw),
             line=code.co_firstlineno if code else 0,
             is_generator=self.is_generator and self.web is None,
             retries=self.options.retries,
             batch=self.batch,
+            own_network=self.web is not None and self.web.kind == "web_server",
         )
 
     def _web_with_sample(self) -> WebSpec | None:
@@ -250,6 +253,13 @@ class NamedFunction(Function):
         from zygo.sdk import background, operations
 
         return background.run(operations.find(self), f"{self!r}.hydrate()")
+
+
+def start_limit(options: Options, webs: Sequence[WebSpec | None]) -> float | None:
+    """Seconds for a container's start: at least what the servers that it starts are given."""
+    longest = max((web.startup_timeout for web in webs if web is not None and web.kind == "web_server"), default=0.0)
+    own = options.startup_timeout
+    return own if longest < (own or options.timeout) else (own or options.timeout) + longest
 
 
 def _unpickled(app_name: str, name: str, variant: dict[str, Any] | None) -> Function:

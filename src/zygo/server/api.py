@@ -48,6 +48,9 @@ def build_api(server: Server) -> Starlette:
         Route("/v1/apps/{name:path}/rollback", api.rollback, methods=["POST"]),
         Route("/v1/apps/{name:path}/rollover", api.rollover, methods=["POST"]),
         Route("/v1/apps/{name:path}/stop", api.stop_app, methods=["POST"]),
+        Route("/v1/proxy-tokens", api.proxy_tokens),
+        Route("/v1/proxy-tokens", api.create_proxy_token, methods=["POST"]),
+        Route("/v1/proxy-tokens/{id}", api.delete_proxy_token, methods=["DELETE"]),
         Route("/v1/blobs/missing", api.missing_blobs, methods=["POST"]),
         Route("/v1/blobs/{sha256}", api.put_blob, methods=["PUT"]),
     ]
@@ -155,6 +158,16 @@ class _Api:
 
     async def stop_app(self, request: Request) -> Response:
         return JSONResponse(await self._server.deployed.stop(request.path_params["name"]))
+
+    async def proxy_tokens(self, request: Request) -> Response:
+        return JSONResponse({"tokens": await self._server.proxy_tokens.list()})
+
+    async def create_proxy_token(self, request: Request) -> Response:
+        return JSONResponse(await self._server.proxy_tokens.create())
+
+    async def delete_proxy_token(self, request: Request) -> Response:
+        await self._server.proxy_tokens.delete(request.path_params["id"])
+        return JSONResponse({})
 
     async def missing_blobs(self, request: Request) -> Response:
         body = await _json(request)

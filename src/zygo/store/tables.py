@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-HEAD = "0001"
+HEAD = "0003"
 """The newest migration. A database that is at it needs none, and then Alembic is not even imported."""
 
 VERSION_TABLE = "zygo_version"
@@ -56,3 +56,13 @@ revisions = sa.Table(
     # The functions' env, sealed (vault.py); NULL when there is none, or the revision is no longer kept.
     sa.Column("sealed_env", sa.Text),
 )
+
+proxy_tokens = sa.Table(
+    "proxy_tokens",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    # SHA-256 of the secret, in hexadecimal; the secret itself is nowhere.
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+)
+"""What callers show to endpoints that ask for a token."""
