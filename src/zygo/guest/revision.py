@@ -99,6 +99,7 @@ class RevisionZygote:
             isolate.loopback_up()
             isolate.refuse_link_local()
         socket.sethostname(self.message["hostname"])
+        isolate.know_hostname(self.message["hostname"])
 
     def _set_environment(self) -> None:
         context.set_remote(True, functions=[spec["name"] for spec in self.message["functions"]])

@@ -300,8 +300,8 @@ class ContainerProcess:
     """One forked container, as the server sees it.
 
     Holds a pidfd and a control channel until `exited` is done. `ready` fails with ContainerError when it dies first or
-    says why it cannot start; `exited` gives the exit status (negative: the signal) and never fails. `on_network` gets its pid when
-    it waits for its own network namespace to be connected, until `connected` says so.
+    says why it cannot start; `exited` gives the exit status (negative: the signal) and never fails. `on_network` gets its
+    pid when it waits for its own network namespace to be connected, until `connected` says so.
     """
 
     def __init__(self, identifier: str) -> None:

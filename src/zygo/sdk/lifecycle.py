@@ -67,7 +67,8 @@ def _hook(name: str, hook: str, target: Target) -> Partial:
     if not is_method(partial.raw):
         raise InvalidError(
             f"@{name}() is on the function {partial.raw.__name__!r}, and it belongs on a method. Write:\n\n"
-            f"    @app.cls()\n    class Service:\n        @zygo.{name}()\n        def {partial.raw.__name__}(self):\n            ..."
+            f"    @app.cls()\n    class Service:\n        @zygo.{name}()\n"
+            f"        def {partial.raw.__name__}(self):\n            ..."
         )
     if inspect.isgeneratorfunction(raw) or inspect.isasyncgenfunction(raw):
         raise InvalidError(f"{owner_of(partial.raw)} is a generator, and @{name}() runs it once. Leave the yield out.")

@@ -67,7 +67,8 @@ class CalledFunctions:
         app, function = self._find(identifier)
         if function.owner:
             raise InvalidError(
-                f"{function.shown} shares its containers with the other methods of its class. Use update_autoscaler() of the object."
+                f"{function.shown} shares its containers with the other methods of its class. "
+                f"Use update_autoscaler() of the object."
             )
         if not app.generations:
             raise InvalidError(f"The app {app.name!r} sleeps. Call one of its functions first.")
