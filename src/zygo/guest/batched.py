@@ -100,9 +100,11 @@ class Batches(Runner):
 
     async def _run_async(self, batch: _Batch) -> None:
         try:
-            arguments = self._merge(batch)
+            # In threads, since a large input is still coming in on this loop while it is read.
+            arguments = await asyncio.to_thread(self._merge, batch)
             if arguments is not None:
-                self._share(batch, await self.function(**arguments))
+                values = await self.function(**arguments)
+                await asyncio.to_thread(self._share, batch, values)
         except BaseException as error:
             batch.fail(error)
         finally:

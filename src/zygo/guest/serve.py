@@ -249,19 +249,26 @@ class Host:
         if beside is None:
             self._loop.run_until_complete(self._serve(asgi, lifespan))
         else:
-            self._serve_beside(asgi, beside)
+            self._serve_beside(asgi, lifespan, beside)
 
-    def _serve_beside(self, asgi: Callable[..., Any], beside: Place) -> None:
+    def _serve_beside(self, asgi: Callable[..., Any], lifespan: bool, beside: Place) -> None:
         # Code that asks for this thread's loop gets one of its own, not ours, which runs elsewhere.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             asyncio.set_event_loop_policy(None)
-        signal.signal(signal.SIGTERM, lambda *_: self._loop.call_soon_threadsafe(self._stop.set))
+        # This thread may be in the user's C code, or about to wait: only the descriptor that Python's own handler writes to,
+        # in whatever thread, is sure to be seen.
+        signals, wakeup = socket.socketpair()
+        signals.setblocking(False)
+        wakeup.setblocking(False)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        self._loop.add_reader(signals, self._signalled, signals)
         failed: list[BaseException] = []
 
         def run() -> None:
             try:
-                self._loop.run_until_complete(self._serve(asgi, False))
+                self._loop.run_until_complete(self._serve(asgi, lifespan))
             except BaseException as error:
                 failed.append(error)
             finally:
@@ -271,8 +278,13 @@ class Host:
         thread.start()
         beside.run()
         thread.join()
+        signal.set_wakeup_fd(-1)
         if failed:
             raise failed[0]
+
+    def _signalled(self, signals: socket.socket) -> None:
+        if signal.SIGTERM in signals.recv(512):
+            self._stop.set()
 
     async def _park(self, app: Served | None) -> dict[str, Any] | None:
         if app is not None:
