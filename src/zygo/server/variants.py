@@ -224,7 +224,7 @@ class Variants:
             raise ResourceExhaustedError(
                 f"{owner.name} has {len(variants)} sets of parameters in use, which is the limit; try again later"
             )
-        self._forget(app, min(idle, key=lambda f: max(f.used, f.admission.last_active)))
+        self._forget(app, min(idle, key=_last_used))
         self._apps.update_routes()
 
     def _used(self, function: LiveFunction) -> None:
@@ -240,7 +240,7 @@ class Variants:
         for app in self._apps.all:
             for function in [f for f in app.functions.values() if f.variant is not None]:
                 pools = [g.pools[function.name] for g in app.generations if function.name in g.pools]
-                unused = loop.time() - max(function.used, function.admission.last_active) > KEPT_SECONDS
+                unused = loop.time() - _last_used(function) > KEPT_SECONDS
                 if unused and all(pool.empty for pool in pools):
                     self._forget(app, function)
                     gone += 1
@@ -264,6 +264,10 @@ class Variants:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _last_used(function: LiveFunction) -> float:
+    return max(function.used, function.admission.last_active or 0.0)
 
 
 def _method(method: FunctionSpec, owner: FunctionSpec) -> FunctionSpec:
