@@ -378,7 +378,11 @@ def _refuse_positional(target: Any, written: str = "app.function") -> NoReturn:
     if callable(target):
         corrected = definition(target, "app.function").ordered()
         raise InvalidError(f"@{written} on {target.__name__!r} lacks its parentheses. Write:\n\n{corrected.text()}")
-    raise InvalidError(f"@{written}({target!r}) only takes keyword arguments, such as timeout=60.")
+    raise InvalidError(f"@{written}({target!r}) only takes keyword arguments, such as {_named(written, target)}.")
+
+
+def _named(written: str, target: Any) -> str:
+    return f"name={target!r}" if written == "app.function" else "timeout=60"
 
 
 def _refuse_class(target: type) -> NoReturn:

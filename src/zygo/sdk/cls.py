@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import copy
 import functools
 import inspect
 import threading
@@ -101,7 +100,7 @@ class Cls:
         return self._with(variants.with_batching(f"Class {self.name!r}", self.variant, args, given))
 
     def _with(self, variant: dict[str, Any]) -> Cls:
-        made = copy.copy(self)
+        made = variants.duplicate(self)
         made.variant = variant
         return made
 
@@ -286,7 +285,7 @@ class Obj:
         self.update_autoscaler(min_containers=containers)
 
     def _service(self) -> Function:
-        service = copy.copy(self._cls.service)
+        service = variants.duplicate(self._cls.service)
         service.variant, service.known = self.variant, None
         return service
 
@@ -321,8 +320,9 @@ def _constructor(cls: Cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dic
         values = {n: lifecycle.encode_value(owner, n, known[n].type, value) for n, value in kwargs.items()}
         if values:
             variant["parameters"] = values
-    elif args or kwargs:
-        inspect.signature(cls.raw.__init__).bind(None, *args, **kwargs)  # type: ignore[misc]
+        return variant or None
+    inspect.signature(cls.raw.__init__).bind(None, *args, **kwargs)  # type: ignore[misc]
+    if args or kwargs:
         data = payload.dumps((args, kwargs), f"The arguments of {cls.name}'s constructor")
         variant["init"] = base64.b64encode(data).decode()
     return variant or None

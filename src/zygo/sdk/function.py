@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 from dataclasses import replace
@@ -203,7 +202,7 @@ class Function:
         return self._with(variants.with_batching(f"Function {self.name!r}", self.variant, args, given))
 
     def _with(self, variant: dict[str, Any]) -> Function:
-        made = copy.copy(self)
+        made = variants.duplicate(self)
         made.variant, made.known = variant, None
         return made
 

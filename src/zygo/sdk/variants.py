@@ -6,7 +6,7 @@ function or class as it is deployed.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from zygo.errors import InvalidError
 from zygo.model import encode
@@ -88,6 +88,16 @@ def _merged(before: dict[str, Any] | None, said: dict[str, Any]) -> dict[str, An
     for name, value in said.items():
         options[name] = {**options[name], **value} if isinstance(value, dict) and name in options else value
     return {**(before or {}), "options": options}
+
+
+T = TypeVar("T")
+
+
+def duplicate(handle: T) -> T:
+    """A handle like `handle`, which pickle (and so copy.copy) would send by name."""
+    made = object.__new__(type(handle))
+    vars(made).update(vars(handle))
+    return made
 
 
 def refuse_call(owner: str, name: str) -> NoReturn:
