@@ -332,7 +332,7 @@ class LocalContainer:
         self.socket_path = str(engine.sockets / f"{self.id}.s")
         self.memory_limit = memory_limit(spec, engine.machine)
         self.over_memory = False
-        self.process = ContainerProcess(self.id)
+        self.process = ContainerProcess(self.id, wants_network=self._network == "isolated")
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._spec = spec
         self._on_log = on_log

@@ -279,13 +279,21 @@ class Near(_End):
         super().__init__()
         self._tunnel = tunnel
         self._timer: asyncio.TimerHandle | None = None
+        self._early: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._tunnel.connections.add(self)
-        assert self.transport is not None
-        self.transport.pause_reading()
         self._task = asyncio.ensure_future(self._connect())
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None:
+            super().data_received(data)
+            return
+        # uvloop reads on when a protocol pauses in connection_made, so what comes before there is another end is kept.
+        self._early.append(data)
+        if self.transport is not None:
+            self.transport.pause_reading()
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -302,11 +310,15 @@ class Near(_End):
                 if tunnel.died or self.closed or time.monotonic() > deadline:
                     self.abort()
                     return
-        if self.closed or self.transport is None:
+        if self.closed or self.transport is None or far.transport is None:
             far.abort()
             return
         self.other = far
-        self.transport.resume_reading()
+        for data in self._early:
+            far.transport.write(data)
+        if self._early:
+            self.transport.resume_reading()
+        self._early.clear()
 
     def eof_received(self) -> bool:
         # The client has left, and the gateway waits for the server to be done with its request.

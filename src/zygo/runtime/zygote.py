@@ -304,7 +304,7 @@ class ContainerProcess:
     pid when it waits for its own network namespace to be connected, until `connected` says so.
     """
 
-    def __init__(self, identifier: str) -> None:
+    def __init__(self, identifier: str, *, wants_network: bool = False) -> None:
         loop = asyncio.get_running_loop()
         self.id = identifier
         self.pid = -1
@@ -313,7 +313,9 @@ class ContainerProcess:
         self.exited: asyncio.Future[int] = loop.create_future()
         self.traceback = ""
         self.on_network: Callable[[int], None] = lambda pid: None
-        self._wants_network = False
+        self._wants_network = wants_network
+        self._asked = self._connected = False
+        self._go: dict[str, Any] | None = None
         self._pidfd = -1
         self._signal = 0
         self._gone = False
@@ -344,7 +346,7 @@ class ContainerProcess:
         self.pid = host_pid(pidfd)
         if self._signal:
             send_signal(pidfd, self._signal)
-        if self._wants_network:
+        if self._asked:
             self.on_network(self.pid)
 
     def exit_status(self, status: int) -> None:
@@ -355,11 +357,17 @@ class ContainerProcess:
 
     def go(self, variant: dict[str, Any]) -> bool:
         """Tell a spare that it is needed, and for which variant. False when it is gone."""
-        return self._channel.send({"type": "go", "variant": variant})
+        self._go = {"type": "go", "variant": variant}
+        if self._wants_network and not self._connected:
+            return not self._gone  # it reads one message at a time, and waits for another: see `connected`
+        return self._channel.send(self._go)
 
     def connected(self) -> None:
         """Tell it that its network namespace, which `on_network` was called for, is connected."""
+        self._connected = True
         self._channel.send({"type": "network"})
+        if self._go is not None:
+            self._channel.send(self._go)
 
     def signal(self, number: int) -> None:
         """Send a signal, as soon as it is known which process it is; nothing happens when it is gone."""
@@ -384,8 +392,8 @@ class ContainerProcess:
         _close_all(fds)
         if message["type"] == "ready" and not self.ready.done():
             self.ready.set_result(None)
-        elif message["type"] == "network" and not self._wants_network:
-            self._wants_network = True
+        elif message["type"] == "network" and self._wants_network and not self._asked:
+            self._asked = True
             if self.pid > 0:
                 self.on_network(self.pid)
         elif message["type"] == "failed":
