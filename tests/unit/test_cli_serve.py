@@ -32,7 +32,7 @@ SECONDS = 30.0
 
 # The command as it is installed, with another program for the server.
 ZYGO = """
-import zygo.cli.place as p
+import zygo.program.place as p
 from dataclasses import replace
 real = p.place
 p.place = lambda: replace(real(), module="fake_server")

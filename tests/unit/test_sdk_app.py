@@ -314,7 +314,7 @@ def test_a_web_function_is_not_called_but_requested(method: str) -> None:
     assert not isinstance(caught.value, UnsupportedError)
 
 
-@pytest.mark.parametrize("use", ["run", "deploy", "server", "lookup", "get_dashboard_url"])
+@pytest.mark.parametrize("use", ["server", "lookup", "get_dashboard_url"])
 def test_what_an_app_cannot_do_yet(use: str) -> None:
     with pytest.raises(UnsupportedError, match="not supported yet"):
         getattr(app, use)()

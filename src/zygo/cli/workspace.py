@@ -11,7 +11,7 @@ import typer
 
 from zygo.cli import output as printing
 from zygo.cli.apps import ago
-from zygo.cli.place import place
+from zygo.program.place import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -151,6 +151,8 @@ class Service(Function):
     def __init__(self, app: App, name: str, raw: type, definition: ClassDefinition, options: Options) -> None:
         super().__init__(app, name, raw, None, options)
         self.definition = definition
+        self.urls: dict[str, str] = {}
+        """Of its web methods, where this process knows them."""
 
     def spec(self) -> FunctionSpec:
         webs = [p.web for p in self.definition.methods.values()]
@@ -200,7 +202,7 @@ class MethodFunction(Function):
 
     def get_web_url(self) -> str | None:
         """Its URL, with the object's parameters in its query; None when it is not a web function or not served."""
-        url = context.web_url(self.name) if self.web else None
+        url = (self._service.urls.get(self.name) or context.web_url(self.name)) if self.web else None
         values = (self.variant or {}).get("parameters") or {}
         if url is None or not values:
             return url
