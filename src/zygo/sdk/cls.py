@@ -7,7 +7,6 @@ model.predict.local("x")             # here: enter methods run once, then the me
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import functools
 import inspect
@@ -17,12 +16,11 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Callable
 
 from zygo.errors import InvalidError
-from zygo.model import FunctionSpec, ParameterSpec
 from zygo.sdk import context, lifecycle, payload, variants
 from zygo.sdk.function import Function, NamedFunction, start_limit
 
 if TYPE_CHECKING:
-    from zygo.model import WebSpec
+    from zygo.model import FunctionSpec, ParameterSpec, WebSpec
     from zygo.sdk.app import App
     from zygo.sdk.lifecycle import ClassDefinition
     from zygo.sdk.parameters import Options
@@ -418,6 +416,8 @@ class _Here:
             for hook in waiting:
                 made = hook()
                 if inspect.isawaitable(made):
+                    import asyncio
+
                     asyncio.run(_wait_for(made))
         return self._instance
 

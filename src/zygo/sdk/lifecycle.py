@@ -4,6 +4,7 @@ to (`inspect_class`)."""
 from __future__ import annotations
 
 import base64
+import importlib
 import inspect
 import sys
 from dataclasses import dataclass
@@ -221,7 +222,6 @@ def _parameter(owner: str, name: str, value: Parameter, base: type) -> Parameter
 
 
 def _annotation(base: type, name: str) -> Any:
-    import annotationlib  # type: ignore[import-not-found,unused-ignore]
-
+    annotationlib = importlib.import_module("annotationlib")
     # As text: what is only there for a type checker has no value.
     return annotationlib.get_annotations(base, format=annotationlib.Format.FORWARDREF).get(name)
