@@ -13,7 +13,7 @@ import json
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl
 
 from zygo.errors import InvalidError, ResourceExhaustedError
 from zygo.model import BatchPolicy, FunctionSpec, Resources, RetryPolicy, Variant, decode, encode
@@ -117,12 +117,14 @@ def _with_options(owner: str, base: FunctionSpec, options: dict[str, Any]) -> Fu
 
 def from_query(owner: str, specs: tuple[ParameterSpec, ...], query: bytes) -> dict[str, Any]:
     """The parameters that a URL's query gives, of those there are. Raises InvalidError."""
-    raw = {name.decode("utf-8", "replace"): value for name, value in parse_qsl(query, keep_blank_values=True)}
+    # Each byte as one character, so that what is no UTF-8 survives for a parameter that takes bytes.
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    raw = {name.encode("latin-1").decode("utf-8", "replace"): value.encode("latin-1") for name, value in pairs}
     values: dict[str, Any] = {}
     for spec in specs:
         if not spec.init or spec.name not in raw:
             continue
-        data = unquote_to_bytes(raw[spec.name]) if spec.type == "bytes" else raw[spec.name]
+        data = raw[spec.name]
         text = data.decode("utf-8", "replace")
         if spec.type == "bytes":
             values[spec.name] = base64.b64encode(data).decode()
