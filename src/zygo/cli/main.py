@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from zygo import errors
-from zygo.cli import apps, doctor, later, profile, report, server, token
+from zygo.cli import apps, doctor, later, profile, report, server, token, workspace
 from zygo.version import version
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(server.app, name="server")
 app.add_typer(apps.app, name="app")
 app.add_typer(profile.app, name="profile")
 app.add_typer(token.app, name="token")
+app.add_typer(workspace.app, name="workspace")
 app.command("doctor")(doctor.doctor)
 later.register(app)
 

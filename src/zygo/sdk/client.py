@@ -201,6 +201,18 @@ class Client:
         """`apps`: those that are served and deployed; `stopped`: those that were deployed once."""
         return await self._json("GET", "/v1/apps")
 
+    async def proxy_tokens(self) -> list[dict[str, Any]]:
+        """The proxy tokens, without their secrets."""
+        return list((await self._json("GET", "/v1/proxy-tokens"))["tokens"])
+
+    async def create_proxy_token(self) -> dict[str, Any]:
+        """A new proxy token, with its secret."""
+        return await self._json("POST", "/v1/proxy-tokens", {})
+
+    async def delete_proxy_token(self, identifier: str) -> None:
+        """Delete a proxy token. Raises NotFoundError."""
+        await self._json("DELETE", f"/v1/proxy-tokens/{quote(identifier, safe='')}")
+
     async def history(self, name: str) -> list[dict[str, Any]]:
         """The revisions of a deployed app, newest first. Raises NotFoundError."""
         return list((await self._json("GET", _of_app(name, "revisions")))["revisions"])

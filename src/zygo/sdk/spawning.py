@@ -181,8 +181,7 @@ def _arguments(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
         )
     if isinstance(data, bytes):
         return data
-    with data.file:
-        return b"".join(data.chunks())
+    return b"".join(data.chunks())
 
 
 def _spawn_input(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

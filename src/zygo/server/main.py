@@ -44,6 +44,7 @@ from zygo.server.deployments import Deployments
 from zygo.server.logs import open_server_log
 from zygo.server.notify import managed, notify
 from zygo.server.ports import PortBook, resolves_localhost_names
+from zygo.server.proxy_tokens import ProxyTokens
 from zygo.server.sources import SourceStore
 from zygo.server.tokens import Tokens
 from zygo.settings import Settings
@@ -158,6 +159,8 @@ class Server:
         self.apps = Apps(settings, self.scheduler, self.gateway, addresses, self.app_logs)
         stack.push_async_callback(self.apps.close)
         self.deployments = Deployments(settings, builder, engine, self.sources, self.apps, guest)
+        self.proxy_tokens = ProxyTokens(self.store, self.apps.tokens)
+        await self.proxy_tokens.load()
         self.deployed = DeployedApps(settings, self.store, self.apps, self.deployments)
         stack.push_async_callback(self.deployed.close)
         await self.deployed.restore()

@@ -152,3 +152,14 @@ inputs = sa.Table(
         postgresql_where=sa.text("state = 'pending'"),
     ),
 )
+
+
+proxy_tokens = sa.Table(
+    "proxy_tokens",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    # SHA-256 of the secret, in hexadecimal; the secret itself is nowhere.
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+)
+"""What callers show to endpoints that ask for a token."""
