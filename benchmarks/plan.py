@@ -16,6 +16,8 @@ class Plan:
     saves: int = 40
     bursts: int = 8
     burst_size: int = 64
+    calls: int = 1000
+    mapped: int = 20_000
     idle_containers: int = 16
     idle_seconds: float = 20.0
     deploys: int = 50
@@ -32,6 +34,8 @@ QUICK = Plan(
     saves=6,
     bursts=2,
     burst_size=16,
+    calls=100,
+    mapped=2000,
     idle_containers=4,
     idle_seconds=3.0,
     deploys=5,

@@ -48,6 +48,20 @@ def square():
 """
 
 
+CALLED = """\
+import zygo
+app = zygo.App("{name}")
+
+@app.function()
+def square(x):
+    return x * x
+
+@app.function()
+def size(data):
+    return len(data)
+"""
+
+
 def plain(folder: Path, *, asynchronous: bool = True, top: str = "", body: str = SQUARE) -> Path:
     """Write `plain.py`, the FastAPI application `web`, into `folder`; its path."""
     function = f"{'async ' if asynchronous else ''}def square(x: int = 3):"
@@ -70,4 +84,11 @@ def whole_app(folder: Path, name: str, *, options: str = "", max_inputs: int = 1
     concurrent = f"@zygo.concurrent(max_inputs={max_inputs}{target})\n" if max_inputs > 1 else ""
     path = folder / f"{name}.py"
     path.write_text(WHOLE_APP.format(name=name, options=options, top="import plain", concurrent=concurrent))
+    return path
+
+
+def called(folder: Path, name: str) -> Path:
+    """Write a program whose functions are called from Python; its path."""
+    path = folder / f"{name}.py"
+    path.write_text(CALLED.format(name=name))
     return path

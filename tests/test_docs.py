@@ -174,6 +174,9 @@ PLUMBING = {
         "policy",
         "resources",
         "include_source",
+        "serve_in",
+        "app_name",
+        "check_call",
     ),
     "function",  # has a section of its own
 }

@@ -186,6 +186,16 @@ def size_of(data):
 
 
 @app.function()
+async def echo_async(data):
+    return data
+
+
+@app.function(memory=(100, 400))
+def passes(data):
+    return data
+
+
+@app.function()
 def outer(n):
     return sum(square.map(range(n))) + square.remote(n)
 
@@ -474,6 +484,29 @@ def test_ten_megabytes_there_and_back(f: Functions) -> None:
     data = os.urandom(10_000_000)
     assert f.size_of.remote(data) == (len(data), bytes(reversed(data[-3:])))
     assert [len(item) for item in f.blobs.remote_gen(2, 10_000_000)] == [10_000_000] * 2
+
+
+def test_large_values_of_async_functions_and_in_maps(f: Functions) -> None:
+    data = os.urandom(5_000_000)
+    assert f.echo_async.remote(data) == data
+    assert list(f.size_of.map([data, b"abc", data])) == [
+        (5_000_000, data[:-4:-1]),
+        (3, b"cba"),
+        (5_000_000, data[:-4:-1]),
+    ]
+
+
+def test_a_large_value_is_held_once_in_its_container(f: Functions) -> None:
+    # The container may have 400 MiB: the value alone takes 250, and it is there neither when it comes nor when it goes a
+    # second time.
+    data = bytes(250 * 2**20)
+    assert f.passes.remote(data) == data
+
+
+def test_a_large_value_that_cannot_be_read(f: Functions) -> None:
+    with pytest.raises(DeserializationError, match="module 'test_calls'"):
+        f.size_of.remote((Functions(), bytes(5_000_000)))
+    assert f.size_of.remote(b"") == (0, b"")
 
 
 def test_ids(f: Functions) -> None:

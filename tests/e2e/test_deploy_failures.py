@@ -112,7 +112,7 @@ def test_an_app_without_a_name_is_refused_with_the_command_that_names_it(
         (("--strategy", "sideways"), ("sideways", "rolling", "recreate")),
         (("--tag", "not a tag"), ("not a tag", "letters, digits, dashes")),
         (("--tag", "x" * 51), ("50",)),
-        (("--name", "no/name"), ("no/name", "letters, digits, dashes")),
+        (("--name", "no/name"), ("no/name", "letters, digits, dashes", "Use 'no-name'")),
     ],
 )
 def test_bad_options_are_named(

@@ -337,3 +337,8 @@ def test_the_fullest_container_below_target_then_the_least_loaded_below_its_limi
 
 def test_a_container_that_takes_nothing_is_not_picked() -> None:
     assert pick([load(0, 1, 1, accepting=False)]) is None
+
+
+def test_a_line_that_nobody_used_is_not_active(line: Admission) -> None:
+    """buffer_containers start with the traffic, not with the publish."""
+    assert line.last_active is None

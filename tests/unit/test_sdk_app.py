@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import pickle
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import zygo
-from zygo.errors import InvalidError, UnsupportedError
-from zygo.model import FunctionSpec, Resources, ScalePolicy
+from zygo.errors import ExecutionError, InvalidError, UnsupportedError
+from zygo.model import FunctionSpec, Resources, RetryPolicy, ScalePolicy
 from zygo.sdk import app as registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 app = zygo.App("photos")
 
@@ -135,12 +139,10 @@ def test_what_only_places_is_accepted_and_told_once_for_all_functions(given: dic
     [
         ("schedule", "daily"),
         ("volumes", {"/data": object()}),
-        ("retries", 3),
         ("serialized", True),
         ("network_file_systems", {"/data": object()}),
         ("proxy", object()),
         ("enable_memory_snapshot", True),
-        ("single_use_containers", True),
         ("i6pn", True),
         ("restrict_modal_access", True),
         ("mounts", [object()]),
@@ -152,9 +154,7 @@ def test_what_cannot_work_is_refused_by_name_with_an_alternative(name: str, valu
         zygo.App("photos").function(**{name: value})(resize)
 
 
-@pytest.mark.parametrize(
-    "name", ["schedule", "retries", "volumes", "serialized", "proxy", "i6pn", "single_use_containers"]
-)
+@pytest.mark.parametrize("name", ["schedule", "volumes", "serialized", "proxy", "i6pn"])
 def test_the_default_value_of_a_refused_parameter_is_fine(name: str) -> None:
     values: tuple[Any, ...] = (None, False, 0, {})
     for value in values:
@@ -276,16 +276,34 @@ def test_a_function_runs_locally_and_is_not_called() -> None:
         function(4)
 
 
-@pytest.mark.parametrize(
-    "method",
-    ["remote", "remote_gen", "spawn", "map", "starmap", "for_each", "spawn_map", "update_autoscaler", "with_options"],
-)
-def test_calls_of_a_plain_function_come_later(method: str) -> None:
+@pytest.mark.parametrize("method", ["remote", "map", "for_each", "update_autoscaler", "get_current_stats"])
+def test_a_function_that_is_not_served_from_here_says_how_to_call_it(method: str) -> None:
+    function = zygo.App("photos").function()(resize)
+    arguments: tuple[Any, ...] = ([4],) if method in ("map", "for_each") else (4,) if method == "remote" else ()
+    with pytest.raises(ExecutionError, match=r"from_name\('photos', 'resize'\).*resize\.local"):
+        list(getattr(function, method)(*arguments))
+
+
+@pytest.mark.parametrize("method", ["spawn", "spawn_map", "with_options", "with_concurrency", "with_batching"])
+def test_what_a_function_cannot_do_yet(method: str) -> None:
     function = zygo.App("photos").function()(resize)
     with pytest.raises(UnsupportedError, match=rf"\.{method}\(\) is not supported yet"):
         getattr(function, method)(4)
     with pytest.raises(UnsupportedError):
         getattr(function, method).aio(4)
+
+
+def test_a_generator_is_not_called_like_a_function() -> None:
+    def pages(count: int) -> Iterator[int]:
+        yield from range(count)
+
+    pages.__qualname__ = "pages"
+    photos = zygo.App("photos")
+    function = photos.function()(pages)
+    with pytest.raises(InvalidError, match=r"is a generator.*pages\.remote_gen"):
+        function.remote(4)
+    with pytest.raises(InvalidError, match=r"retries= has no meaning for a generator"):
+        photos.function(retries=3)(pages)
 
 
 @pytest.mark.parametrize("method", ["remote", "spawn", "map", "for_each"])
@@ -302,6 +320,20 @@ def test_what_an_app_cannot_do_yet(use: str) -> None:
         getattr(app, use)()
 
 
-def test_function_from_name_comes_later() -> None:
-    with pytest.raises(UnsupportedError, match="from_name"):
-        zygo.Function.from_name("photos", "resize")
+def test_a_function_by_its_name_asks_nobody() -> None:
+    function = zygo.Function.from_name("photos", "resize")
+    assert isinstance(function, zygo.Function)
+    assert pickle.loads(pickle.dumps(function)).app_name == "photos"
+    with pytest.raises(ExecutionError, match="only known by its name"):
+        function.local(4)
+    with pytest.raises(InvalidError, match=r"is a method.*Cls\.from_name"):
+        zygo.Function.from_name("photos", "Model.predict")
+
+
+def test_retries_and_single_use() -> None:
+    assert spec_of(retries=3).retries == RetryPolicy(3)
+    assert spec_of(retries=zygo.Retries(max_retries=2)).retries == RetryPolicy(2, 2.0, 1.0, 60.0)
+    assert spec_of(retries=0).retries is None
+    assert spec_of(single_use_containers=True).policy.single_use
+    assert "retries=11" in refusal_of(retries=11)
+    assert "retries='3'" in refusal_of(retries="3")

@@ -14,12 +14,13 @@ starts; hard links make that cheap. Environments are relocatable, hence the rena
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from zygo.builder import folders, interpreters, runtime_layer
+from zygo.builder import folders, interpreters, remembered, runtime_layer
 from zygo.builder import plan as planning
 from zygo.builder.once import Once, in_thread
 from zygo.builder.uv import Outcome, Uv, run
@@ -70,6 +71,7 @@ class Builder:
         self._runtime = data / "runtime"
         self._staging = data / "staging"
         self._pythons = data / "python"
+        self._memory = data / "interpreters.json"
         self._timeout = settings.build_timeout
         self._uv = Uv(uv, data / "uv-cache")
         self._once = Once()
@@ -131,6 +133,11 @@ class Builder:
         return target
 
     async def _find(self, version: str, step: str, emit: Callable[[str], None]) -> None:
+        state = await in_thread(partial(remembered.state_of, version, (self._pythons,)))
+        known = await in_thread(partial(remembered.recall, self._memory, version, state))
+        if known is not None:
+            self._found[version] = known
+            return
         search = partial(interpreters.find, version, uv=self._uv.path, extra=(self._pythons,))
         try:
             found = await in_thread(search)
@@ -140,6 +147,11 @@ class Builder:
             await in_thread(partial(folders.ensure, self._pythons))
             found = await in_thread(partial(interpreters.mirror, found, self._pythons))
         self._found[version] = found
+        # Elsewhere, in a home for one, what containers may read changes without the program itself changing.
+        if any(found.path.is_relative_to(folder) for folder in ("/usr", self._pythons)):
+            state = await in_thread(partial(remembered.state_of, version, (self._pythons,)))
+            with contextlib.suppress(OSError):  # it is asked again by the next server
+                await in_thread(partial(remembered.note, self._memory, version, state, found))
 
     async def _download(self, version: str, step: str, missing: str, emit: Callable[[str], None]) -> Interpreter:
         await in_thread(partial(folders.ensure, self._pythons))

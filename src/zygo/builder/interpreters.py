@@ -74,7 +74,7 @@ def _search(version: str, uv: Path | None = None, extra: tuple[Path, ...] = ()) 
     """The first interpreter of `version` that containers can run, else the first one."""
     private: Interpreter | None = None
     seen: set[Path] = set()
-    for candidate in _candidates(version, uv, extra):
+    for candidate in candidates(version, uv, extra):
         interpreter = probe(candidate) if _unseen(candidate, seen) else None
         if interpreter is None or interpreter.minor != version:
             continue
@@ -134,7 +134,8 @@ def mirror(interpreter: Interpreter, folder: Path) -> Interpreter:
     return found if found is not None and found.shared and found.prefix == target.resolve() else interpreter
 
 
-def _candidates(version: str, uv: Path | None, extra: tuple[Path, ...]) -> Iterator[Path]:
+def candidates(version: str, uv: Path | None, extra: tuple[Path, ...]) -> Iterator[Path]:
+    """Programs that may be the interpreter, in the order in which they are asked; not all of them are there."""
     name = f"python{version}"
     yield Path(getattr(sys, "_base_executable", sys.executable))
     for folder in [*os.get_exec_path(), "/usr/local/bin", "/usr/bin"]:

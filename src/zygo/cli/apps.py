@@ -129,8 +129,7 @@ async def _change(client: Client, out: Output, name: str, what: str, body: dict[
     if what == "rollback":
         body = {**body, "by": model.encode(deploy.provenance(None))}
     with out.working(f"Changing {name}..."):
-        async with client.change(name, what, body) as events:
-            result = await progress.follow(out, events, verbose=False)
+        result = await progress.change(out, client, name, what, body)
     if as_json and result["type"] != "failed":
         out.line(json.dumps({**result, "name": name}, indent=2))
         return

@@ -18,6 +18,7 @@ from zygo.cli.publish import UPLOAD_ROUNDS
 from zygo.cli.reload import WarmLoader
 from zygo.cli.sources import Digests, collect, put, send
 from zygo.sdk import launch
+from zygo.sdk.parameters import check_name
 from zygo.version import version
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def run(options: Options, output: Output) -> dict[str, Any]:
 async def deploy(options: Options, output: Output) -> dict[str, Any]:
     """See `run`."""
     ref = loader.parse_ref(options.ref, as_module=options.module)
+    if options.name is not None:
+        check_name("App", options.name)
     began = time.monotonic()
     connecting = asyncio.create_task(_connect(output), name="connect")
     asking = asyncio.create_task(asyncio.to_thread(provenance, ref, options.tag), name="git")
@@ -122,13 +125,7 @@ async def _send(
     body = {"app": model.encode(upload.app), "by": model.encode(by), "strategy": options.strategy}
     await send(client, upload, set())
     for _ in range(UPLOAD_ROUNDS):
-        async with client.change(upload.app.name, "deployments", body) as events:
-            try:
-                last = await progress.follow(output, events, verbose=options.verbose)
-            except errors.ConnectionError as error:
-                raise errors.ConnectionError(
-                    f"{error} in the middle of the deploy. `zygo app history {upload.app.name}` shows whether it was made."
-                ) from None
+        last = await progress.change(output, client, upload.app.name, "deployments", body, verbose=options.verbose)
         if last.get("type") != "missing":
             return last
         await put(client, upload, [str(item) for item in last.get("sha256", [])])

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from zygo.cli.output import Output
+    from zygo.sdk.client import Client
 
 LAST = ("published", "unchanged", "failed", "missing")
 """The kinds of event with which a revision's stream ends."""
@@ -29,6 +30,19 @@ async def follow(output: Output, events: AsyncIterator[dict[str, Any]], *, verbo
         elif kind == "step" and (verbose or not event.get("quiet")):
             output.hint(f"  {event.get('text', '')}")
     raise errors.ConnectionError("The server went away")
+
+
+async def change(
+    output: Output, client: Client, name: str, what: str, body: dict[str, Any], *, verbose: bool = False
+) -> dict[str, Any]:
+    """Ask for a change of the deployed app `name` (Client.change) and `follow` it."""
+    try:
+        async with client.change(name, what, body) as events:
+            return await follow(output, events, verbose=verbose)
+    except errors.ConnectionError as error:
+        raise errors.ConnectionError(
+            f"The server went away meanwhile. `zygo app history {name}` shows whether the change was made."
+        ) from error
 
 
 def where(event: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 import os
 import shutil
 import sys
@@ -12,7 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zygo.errors import ContainerError
+from zygo.engine.base import RevisionPlan
+from zygo.errors import ContainerError, Error
 from zygo.runtime.limits import Group, Limits, remove_group
 from zygo.runtime.sandbox import SandboxPlan, bubblewrap_command, root_launcher
 from zygo.runtime.zygote import ImageZygote, OnLine
@@ -20,8 +22,9 @@ from zygo.runtime.zygote import ImageZygote, OnLine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zygo.engine.base import RevisionPlan
     from zygo.engine.machine import Machine
+
+log = logging.getLogger("zygo.engine")
 
 ALWAYS = (
     "zygo.guest.serve",
@@ -40,6 +43,9 @@ ALWAYS = (
 
 GROUP_PREFIX = "image-"
 """How the control groups of image zygotes are called."""
+
+WARM_AT_START = 2
+"""Image zygotes that a server starts before anybody asks, those used last first: 30 MB and half a second of a core each."""
 
 UNUSED_SECONDS = 300.0
 """How long an image zygote without a revision is kept: a developer who stops `serve` and starts it again finds it warm."""
@@ -99,6 +105,20 @@ class ImageHosts:
         self._lock = asyncio.Lock()
         self._numbers = itertools.count(1)
         self._closing: set[asyncio.Task[None]] = set()
+        self._warming: asyncio.Task[None] | None = None
+
+    def warm_up(self, guest: Path) -> None:
+        """Begin to start the zygotes that an earlier server used last, as far as they can still be. Returns at once."""
+        plans = _remembered(self.machine.state, guest)[:WARM_AT_START]
+        if plans:
+            self._warming = asyncio.get_running_loop().create_task(self._warm_up(plans), name="warm up")
+
+    async def _warm_up(self, plans: list[RevisionPlan]) -> None:
+        for plan in plans:
+            try:
+                await self.release(await self.acquire(plan, lambda stream, text: log.info("%s", text)))
+            except (Error, OSError) as error:  # whoever needs it will be told
+                log.info("the zygote of image %s cannot be started ahead: %s", plan.image, error)
 
     async def acquire(self, plan: RevisionPlan, on_line: OnLine) -> ImageHost:
         """The zygote for `plan`, started when there is none. Raises ContainerError. Give it back with `release`."""
@@ -122,6 +142,9 @@ class ImageHosts:
 
     async def close(self) -> None:
         """End them all."""
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.wait({self._warming})
         for host in list(self._hosts.values()):
             if host.expiry is not None:
                 host.expiry.cancel()
@@ -150,6 +173,8 @@ class ImageHosts:
                 await host.close()
                 raise
             if crashed_on is None:
+                if not own:
+                    _remember(self.machine.state, plan)
                 self._hosts[key] = host
                 self._environ[plan.image] = host.environ
                 return host
@@ -254,6 +279,54 @@ def base_environment(plan: RevisionPlan) -> dict[str, str]:
         "ZYGO_IS_REMOTE": "1",
         "MODAL_IS_REMOTE": "1",
     }
+
+
+def _remember(state: Path, plan: RevisionPlan) -> None:
+    """Note what the zygote of this image was made of; nothing of a revision's own is in it."""
+    found = {
+        "python": str(plan.python),
+        "binds": [str(path) for path in plan.binds],
+        "path_tail": [str(path) for path in plan.path_tail],
+        "revisions": str(plan.files.parent),
+        "image_env": plan.image_env,
+        "network": plan.network,
+        "preload": plan.preload,
+    }
+    staged = state / f".{plan.image}.{os.getpid()}"
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        staged.write_text(json.dumps(found))
+        staged.replace(state / f"{plan.image}.zygote")
+    except OSError as error:
+        log.warning("the zygote of image %s cannot be remembered: %s", plan.image, error)
+
+
+def _remembered(state: Path, guest: Path) -> list[RevisionPlan]:
+    """What `_remember` noted, the last first, without those whose image or guest package is another one by now."""
+    plans = []
+    for path in sorted(state.glob("*.zygote"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            found = json.loads(path.read_text())
+            plan = RevisionPlan(
+                id="",
+                app="",
+                image=path.stem,
+                python=Path(found["python"]),
+                binds=tuple(map(Path, found["binds"])),
+                path_tail=(Path(found["path_tail"][0]), Path(found["path_tail"][1])),
+                files=Path(found["revisions"], "none"),
+                module="",
+                app_variable="",
+                functions=(),
+                image_env=dict(found["image_env"]),
+                network=str(found["network"]),
+                preload=tuple(found["preload"]),
+            )
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+        if plan.path_tail[0] == guest and all(part.exists() for part in (plan.python, *plan.binds, *plan.path_tail)):
+            plans.append(plan)
+    return plans
 
 
 def _read_seen(path: Path) -> list[str]:

@@ -74,6 +74,10 @@ class LocalEngine:
             revision.park(function)
         return revision
 
+    def warm_up(self, guest: Path) -> None:
+        """Begin to start the image zygotes that were used last: most likely they are needed at once."""
+        self.hosts.warm_up(guest)
+
     def next_id(self) -> str:
         """A container id, unique in this server's life and short (it is part of a socket's path)."""
         return f"c-{os.getpid():x}-{next(self._numbers):x}"

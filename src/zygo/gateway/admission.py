@@ -77,7 +77,8 @@ class Admission:
         self._backends: list[Backend] = []
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._hold: Handle | None = None
-        self._last_active = clock.time()
+        self.made_at = clock.time()
+        self._last_active: float | None = None
         self._pumping = False
 
     @property
@@ -96,8 +97,8 @@ class Admission:
         return self._hold is not None
 
     @property
-    def last_active(self) -> float:
-        """When a request was last waiting or in flight, by the clock: now, while there is one."""
+    def last_active(self) -> float | None:
+        """When a request was last waiting or in flight, by the clock: now, while there is one; None when none came yet."""
         return self._clock.time() if self.in_flight or self._waiters else self._last_active
 
     # -- requests ---------------------------------------------------------------------------------------------------

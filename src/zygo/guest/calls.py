@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable
 
 from zygo.guest import runner
+from zygo.guest.incoming import Incoming
 from zygo.guest.job import PATIENCE, Job
 from zygo.sdk import frames, payload, remote
 
@@ -75,15 +76,22 @@ class App:
             await self._answer(await self._stand_in(), send)
             return
         headers = {name: value for name, value in scope["headers"] if name.startswith(b"zygo-")}
-        body = await _body(receive)
-        if body is None:
-            return
-        job = self._job(headers, body)
+        message = await receive()
+        incoming = _large_input(scope, message)
+        if incoming is None:
+            body = await _body(message, receive)
+            if body is None:
+                return
+            job = self._job(headers, body)
+        else:
+            job = self._large_job(headers, incoming)
         self._jobs.add(job)
         left = _Left(receive, lambda: self._stop(job, "its caller left", None))
         watch = self._watch(job)
         self.runner.submit(job)
         try:
+            if incoming is not None:
+                await _pump(incoming, receive)
             await self._answer(job, send)
         finally:
             watch.cancel()
@@ -99,6 +107,12 @@ class App:
             if kind == frames.INPUT
         ]
         origin = headers.get(b"zygo-python", b"").decode("latin-1")
+        return Job(asyncio.get_running_loop(), inputs, call, origin, sys.path[0])
+
+    def _large_job(self, headers: dict[bytes, bytes], incoming: Incoming) -> Job:
+        call = headers.get(b"zygo-call", b"").decode("latin-1")
+        origin = headers.get(b"zygo-python", b"").decode("latin-1")
+        inputs = [(0, call.replace("fc-", "in-", 1), incoming)]
         return Job(asyncio.get_running_loop(), inputs, call, origin, sys.path[0])
 
     async def _answer(self, job: Job, send: Any) -> None:
@@ -139,8 +153,10 @@ class App:
         return _Handle(holder)  # type: ignore[return-value]
 
     def _expire(self, job: Job) -> None:
-        if not job.began:  # it waits for a thread; its time has not begun
-            asyncio.get_running_loop().call_later(self.function.options.timeout, self._expire, job)
+        # It may have waited for a thread, or for its arguments to arrive: that is not its time.
+        left = self.function.options.timeout - (job.running_for if job.began else 0.0)
+        if not job.done and left > 0.001:
+            asyncio.get_running_loop().call_later(left, self._expire, job)
             return
         text = f"{self.function.name} did not finish within its timeout of {self.function.options.timeout:g} s."
         self._stop(job, text.rstrip("."), remote.said("timeout", text))
@@ -214,9 +230,36 @@ class _Left:
             self._cycle.on_left = None
 
 
-async def _body(receive: Any) -> bytes | None:
-    """The request's body; None when the caller left before it was complete."""
-    message = await receive()
+def _large_input(scope: Any, message: Any) -> Incoming | None:
+    """The stream of an input that is not to be held whole, begun with `message`; None for all others."""
+    if message["type"] != "http.request" or not message.get("more_body"):
+        return None
+    length = next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
+    if length <= frames.INLINE_BYTES or len(message["body"]) < frames.HEAD.size:
+        return None
+    kind, _, _, size = frames.HEAD.unpack_from(message["body"])
+    if kind != frames.INPUT or size != length - frames.HEAD.size:
+        return None
+    incoming = Incoming(asyncio.get_running_loop())
+    incoming.feed(message["body"][frames.HEAD.size :])
+    return incoming
+
+
+async def _pump(incoming: Incoming, receive: Any) -> None:
+    """Feed the rest of the request's body."""
+    try:
+        more = True
+        while more:
+            await incoming.room()
+            message = await receive()
+            more = message["type"] == "http.request" and bool(message.get("more_body"))
+            incoming.feed(message.get("body", b""))
+    finally:
+        incoming.end()
+
+
+async def _body(message: Any, receive: Any) -> bytes | None:
+    """The request's body, which begins with `message`; None when the caller left before it was complete."""
     if message["type"] != "http.request":
         return None
     if not message.get("more_body"):

@@ -30,7 +30,7 @@ class Job:
 
     Arguments:
         loop: the event loop of the request.
-        inputs: (index, input id, pickled arguments) of each.
+        inputs: (index, input id, pickled arguments) of each; of a large one the stream that they come on.
         call_id: of them all; origin: the Python version that wrote them.
         source: the directory of the user's files, where tracebacks begin.
     """
@@ -38,7 +38,7 @@ class Job:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        inputs: list[tuple[int, str, bytes]],
+        inputs: list[tuple[int, str, Any]],
         call_id: str,
         origin: str,
         source: str,
@@ -67,7 +67,7 @@ class Job:
 
     # -- the side that runs the user's code -----------------------------------------------------------------------------
 
-    def next(self) -> tuple[str, bytes] | None:
+    def next(self) -> tuple[str, Any] | None:
         """The next input's id and arguments; None when there is none, or the request was stopped."""
         with self.lock:
             if self.stopped or not self._inputs:
@@ -76,6 +76,10 @@ class Job:
             self._claimed = False
             self.began = time.monotonic()
             return identifier, data
+
+    def begin_code(self) -> None:
+        """The arguments are read: from here on the time is the function's."""
+        self.began = time.monotonic()
 
     def settle(self, kind: bytes, data: bytes) -> None:
         """Say the current input's outcome, unless it has one."""
@@ -96,6 +100,15 @@ class Job:
         text = tracebacks.describe(error, self.source)[0]
         print(text, end="", file=sys.stderr, flush=True)
         self.settle_failure(remote.record(error, text))
+
+    def part(self, data: bytes) -> None:
+        """In a thread: send a piece of a large value, and wait while the reader is slow."""
+        self.wait_for_room()
+        self._emit(frames.frame(frames.PART, self.index, data), last=False)
+
+    def forget_parts(self) -> None:
+        """The pieces that were sent are void."""
+        self._emit(frames.frame(frames.FORGET, self.index), last=False)
 
     def item(self, data: bytes) -> bool:
         """Send one item of a generator; False when nobody wants more."""

@@ -21,7 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Callable
 
 from zygo.errors import DeserializationError, InputCancellation, SerializationError
-from zygo.sdk import context, frames, payload, remote
+from zygo.guest.incoming import Incoming
+from zygo.sdk import context, frames, large, payload, remote
 
 if TYPE_CHECKING:
     from zygo.guest.job import Job
@@ -43,11 +44,22 @@ class Runner:
         """Make the user's code of a stopped job end. May be called again while it does not."""
         raise NotImplementedError
 
-    def _arguments(self, job: Job, data: bytes) -> Any:
-        return payload.loads(data, f"The arguments of {self.name}", job.origin)
+    def _arguments(self, job: Job, data: Any) -> Any:
+        try:
+            return payload.loads(data, f"The arguments of {self.name}", job.origin)
+        finally:
+            job.begin_code()
+            if isinstance(data, Incoming):
+                data.close()
+
+    def _pickled(self, job: Job, value: Any, what: str) -> bytes:
+        """In a thread: the last piece of the pickled value; those before it are sent."""
+        parts = large.Parts(job.part, job.forget_parts)
+        payload.dump(value, f"{what} of {self.name}", parts)
+        return parts.tail
 
     def _settle_value(self, job: Job, value: Any) -> None:
-        job.settle(frames.VALUE, payload.dumps(value, f"The result of {self.name}"))
+        job.settle(frames.VALUE, self._pickled(job, value, "The result"))
 
     def _settle_error(self, job: Job, error: BaseException) -> None:
         if isinstance(error, DeserializationError):
@@ -70,7 +82,7 @@ class _Sync(Runner):
             job.handle = None
             job.finish()
 
-    def _one(self, job: Job, identifier: str, data: bytes) -> None:
+    def _one(self, job: Job, identifier: str, data: Any) -> None:
         try:
             args, kwargs = self._arguments(job, data)
         except DeserializationError as error:
@@ -106,7 +118,7 @@ class _Sync(Runner):
     def _iterate(self, job: Job, items: Any) -> None:
         for item in items:
             try:
-                data = payload.dumps(item, f"An item of {self.name}")
+                data = self._pickled(job, item, "An item")
             except SerializationError as error:
                 raise _Unsendable(str(error)) from None
             job.wait_for_room()
@@ -234,9 +246,9 @@ class OnLoop(Runner):
             job.handle = None
             job.finish()
 
-    async def _one(self, job: Job, identifier: str, data: bytes) -> None:
+    async def _one(self, job: Job, identifier: str, data: Any) -> None:
         try:
-            args, kwargs = self._arguments(job, data)
+            args, kwargs = await self._apart(self._arguments, job, data, large=isinstance(data, Incoming))
         except DeserializationError as error:
             self._settle_error(job, error)
             return
@@ -252,14 +264,28 @@ class OnLoop(Runner):
         else:
             if not self.generator:
                 try:
-                    self._settle_value(job, value)
+                    job.settle(frames.VALUE, await self._pickled_async(job, value, "The result"))
                 except SerializationError as error:
                     self._settle_error(job, error)
+
+    async def _apart(self, function: Callable[..., Any], *args: Any, large: bool) -> Any:
+        """`function(*args)`, in a thread when it handles something large and so has to wait for the other side."""
+        if not large:
+            return function(*args)
+        return await asyncio.get_running_loop().run_in_executor(None, function, *args)
+
+    async def _pickled_async(self, job: Job, value: Any, what: str) -> bytes:
+        try:
+            small = large.Parts(_refuse_part, _nothing)
+            payload.dump(value, f"{what} of {self.name}", small)
+            return small.tail
+        except _TooLarge:
+            return bytes(await self._apart(self._pickled, job, value, what, large=True))
 
     async def _iterate(self, job: Job, items: Any) -> None:
         async for item in items:
             try:
-                data = payload.dumps(item, f"An item of {self.name}")
+                data = await self._pickled_async(job, item, "An item")
             except SerializationError as error:
                 raise _Unsendable(str(error)) from None
             await job.room()
@@ -267,6 +293,18 @@ class OnLoop(Runner):
                 await items.aclose()
                 return
         job.settle(frames.END, b"")
+
+
+class _TooLarge(BaseException):
+    """Not an Exception: pickle's own errors lead to a second try with cloudpickle, this one does not."""
+
+
+def _refuse_part(data: bytes) -> None:
+    raise _TooLarge
+
+
+def _nothing() -> None:
+    pass
 
 
 def choose(function: Callable[..., Any], name: str, max_inputs: int) -> Runner:

@@ -224,7 +224,14 @@ class Host:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             asyncio.set_event_loop_policy(None)
-        signal.signal(signal.SIGTERM, lambda *_: self._loop.call_soon_threadsafe(self._stop.set))
+        # This thread may be in the user's C code, or about to wait: only the descriptor that Python's own handler writes to,
+        # in whatever thread, is sure to be seen.
+        signals, wakeup = socket.socketpair()
+        signals.setblocking(False)
+        wakeup.setblocking(False)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        self._loop.add_reader(signals, self._signalled, signals)
         failed: list[BaseException] = []
 
         def run() -> None:
@@ -239,8 +246,13 @@ class Host:
         thread.start()
         beside.run()
         thread.join()
+        signal.set_wakeup_fd(-1)
         if failed:
             raise failed[0]
+
+    def _signalled(self, signals: socket.socket) -> None:
+        if signal.SIGTERM in signals.recv(512):
+            self._stop.set()
 
     async def _park(self, app: web.App | calls.App | None) -> bool:
         if app is not None:

@@ -13,12 +13,13 @@ from urllib.parse import quote
 
 from zygo import errors
 from zygo.model import RetryPolicy, retry_delay
-from zygo.sdk import door, frames, payload, remote
+from zygo.sdk import door, frames, large, payload, remote
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from zygo.sdk.door import Connection
+    from zygo.sdk.large import Payload
 
 SERVER = "zygo"
 """The host that stands for the server itself, where functions are looked up."""
@@ -82,12 +83,12 @@ def new_call_id() -> str:
     return f"fc-{secrets.token_hex(11)}"
 
 
-def arguments(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+def arguments(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
     """The pickled input of a call. Raises SerializationError."""
-    return payload.dumps((args, kwargs), f"The arguments of {name}")
+    return payload.store((args, kwargs), f"The arguments of {name}")
 
 
-async def call(function: Target, data: bytes) -> Any:
+async def call(function: Target, data: Payload) -> Payload:
     """Call it with a pickled input: the frame of its value and where it came from. Raises what it raised."""
     failures = 0
     while True:
@@ -125,17 +126,19 @@ def what_was_raised(error: Raised | errors.Error) -> BaseException:
     return error.error if isinstance(error, Raised) else error.with_traceback(None)
 
 
-async def attempt(function: Target, data: bytes) -> bytes:
+async def attempt(function: Target, data: Payload) -> Payload:
     """One attempt; the pickled value. Raises Raised, FunctionTimeoutError, RemoteError, ResourceExhaustedError..."""
     own = await door.door()
-    connection = await request(own, function, frames.frame(frames.INPUT, 0, data))
-    reader = frames.Reader()
+    connection = await request(own, function, [data])
+    reader, whole = frames.Reader(), Whole()
     try:
         while chunk := await read(connection, function):
             for kind, _, _, body in reader.feed(chunk):
+                if whole.takes(kind, body):
+                    continue
                 own.settle(connection)
                 if kind == frames.VALUE:
-                    return body
+                    return whole.payload(body)
                 raise failure(body, function)
         raise errors.InternalFailure(f"The container of {function.name} answered with nothing.")
     except asyncio.CancelledError:
@@ -143,16 +146,18 @@ async def attempt(function: Target, data: bytes) -> bytes:
         raise
 
 
-async def generate(function: Target, data: bytes) -> AsyncIterator[bytes]:
+async def generate(function: Target, data: Payload) -> AsyncIterator[Payload]:
     """The pickled items of a generator, as they come. Leaving early ends the generator in its container."""
     own = await door.door()
-    connection = await request(own, function, frames.frame(frames.INPUT, 0, data))
-    reader, settled = frames.Reader(), False
+    connection = await request(own, function, [data])
+    reader, whole, settled = frames.Reader(), Whole(), False
     try:
         while chunk := await read(connection, function):
             for kind, _, _, body in reader.feed(chunk):
+                if whole.takes(kind, body):
+                    continue
                 if kind == frames.VALUE:
-                    yield body
+                    yield whole.payload(body)
                     continue
                 settled = True
                 own.settle(connection)
@@ -165,16 +170,49 @@ async def generate(function: Target, data: bytes) -> AsyncIterator[bytes]:
     raise errors.InternalFailure(f"The generator {function.name} ended without saying so.")
 
 
+class Whole:
+    """Puts together the payload of an input that comes in parts."""
+
+    def __init__(self) -> None:
+        self._spool: large.Spool | None = None
+
+    def takes(self, kind: bytes, body: bytes) -> bool:
+        """Whether this frame was only a part."""
+        if kind == frames.PART:
+            if self._spool is None:
+                self._spool = large.Spool()
+            self._spool.write(body)
+        elif kind == frames.FORGET:
+            self._spool = None
+        else:
+            return False
+        return True
+
+    def payload(self, tail: bytes) -> Payload:
+        """The whole, with what came in the value's own frame."""
+        spool, self._spool = self._spool, None
+        if spool is None:
+            return tail
+        spool.write(tail)
+        return spool.payload()
+
+
 def failure(body: bytes, function: Target) -> Exception:
     """The exception of a failure's frame."""
     error = remote.revive(body, function.name)
     return error if isinstance(error, errors.FunctionTimeoutError) else Raised(error)
 
 
-async def request(own: door.Door, function: Target, body: bytes) -> Connection:
-    """Send inputs; the connection on which the answer comes, to be released. Raises what `refused` says."""
+async def request(own: door.Door, function: Target, inputs: Sequence[Payload]) -> Connection:
+    """Send inputs, one alone when it is large; the connection on which the answer comes, to be released. Raises what `refused` says."""
+    tail = None
+    if isinstance(inputs[0], large.Stored):
+        tail = inputs[0]
+        body = frames.HEAD.pack(frames.INPUT, 0, 0, len(tail))
+    else:
+        body = b"".join(frames.frame(frames.INPUT, place, bytes(data)) for place, data in enumerate(inputs))
     try:
-        return await own.request("POST", function.id, "/", body, door.call_headers(new_call_id()))
+        return await own.request("POST", function.id, "/", body, door.call_headers(new_call_id()), tail)
     except (door.Refused, door.Lost) as error:
         raise refused(error, function) from None
 

@@ -151,11 +151,11 @@ class Client:
 
     async def history(self, name: str) -> list[dict[str, Any]]:
         """The revisions of a deployed app, newest first. Raises NotFoundError."""
-        return list((await self._json("GET", f"/v1/apps/{quote(name, safe='')}/revisions"))["revisions"])
+        return list((await self._json("GET", _of_app(name, "revisions")))["revisions"])
 
     async def stop_app(self, name: str) -> dict[str, Any]:
         """Stop a deployed app for good; returns once its containers are gone. Raises NotFoundError."""
-        return await self._json("POST", f"/v1/apps/{quote(name, safe='')}/stop", {}, seconds=STOP_APP_SECONDS)
+        return await self._json("POST", _of_app(name, "stop"), {}, seconds=STOP_APP_SECONDS)
 
     @contextlib.asynccontextmanager
     async def change(self, name: str, what: str, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -164,7 +164,7 @@ class Client:
         `what` is `deployments` (with `app`, `by`, `strategy`), `rollback` (`version`, `by`, `strategy`) or `rollover`
         (`strategy`). An error that comes after the first event is raised by the iteration.
         """
-        path = f"/v1/apps/{quote(name, safe='')}/{what}"
+        path = _of_app(name, what)
         async with self._stream("POST", path, body, BUILD_SILENCE_SECONDS) as lines:
             yield _raising(lines)
 
@@ -298,3 +298,10 @@ async def _records(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
                 raise errors.ConnectionError("The server went away in the middle of a message") from None
             if isinstance(record, dict):
                 yield record
+
+
+def _of_app(name: str, what: str) -> str:
+    """The path of `what` of the app `name`."""
+    if "/" in name or name in (".", "..", ""):  # these would be another path
+        raise errors.NotFoundError(f"There is no deployed app {name!r}: an app cannot be called so.")
+    return f"/v1/apps/{quote(name, safe='')}/{what}"

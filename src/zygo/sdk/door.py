@@ -20,6 +20,8 @@ from zygo.sdk import context
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from zygo.sdk.large import Stored
+
 KEPT = 64
 """Idle connections that are kept for each event loop."""
 
@@ -71,7 +73,7 @@ class Connection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes) -> None:
         """Begin a request with all of its body."""
         assert self.transport is not None
-        self.status, self.headers, self.complete = 0, {}, False
+        self.status, self.headers, self.complete, self._keep = 0, {}, False, True
         self._head, self._chunked, self._left = b"", False, 0
         self._chunk.clear()
         self._body.clear()
@@ -80,6 +82,16 @@ class Connection(asyncio.Protocol):
             self.transport.write(head + body)
         else:
             self.transport.writelines([head, body])
+
+    async def send_rest(self, tail: Stored) -> None:
+        """Send what follows, as fast as it is taken; not to its end when the server answers before."""
+        for chunk in tail.chunks():
+            if self.closed or self.status:
+                self._keep = False
+                return
+            assert self.transport is not None
+            self.transport.write(chunk)
+            await self.drained()
 
     async def answered(self) -> None:
         """Wait for the head of the answer. Raises Lost."""
@@ -169,7 +181,7 @@ class Connection(asyncio.Protocol):
         for line in lines:
             name, _, value = line.partition(":")
             self.headers[name.lower()] = value.strip()
-        self._keep = self.headers.get("connection", "").lower() != "close"
+        self._keep = self._keep and self.headers.get("connection", "").lower() != "close"
         self._chunked = "transfer-encoding" in self.headers
         self._left = int(self.headers.get("content-length", "0"))
         self.complete = not self._chunked and self._left == 0
@@ -214,8 +226,10 @@ class Door:
         self._idle: list[Connection] = []
         self._settling: set[asyncio.Task[None]] = set()
 
-    async def request(self, method: str, host: str, target: str, body: bytes, headers: bytes = b"") -> Connection:
-        """Send a request and wait for the answer's head. The connection is to be given to `release`.
+    async def request(
+        self, method: str, host: str, target: str, body: bytes, headers: bytes = b"", tail: Stored | None = None
+    ) -> Connection:
+        """Send a request and wait for the answer's head. The connection is to be given to `release`. `tail` follows `body`.
 
         `host` is a function's id, or "zygo" for the server itself. Raises Refused, Lost, ConnectionError.
         """
@@ -223,12 +237,14 @@ class Door:
             method.encode(),
             target.encode(),
             host.encode(),
-            len(body),
+            len(body) + (0 if tail is None else len(tail)),
             headers,
         )
         connection = await self._connection()
         try:
             connection.send(head, body)
+            if tail is not None:
+                await connection.send_rest(tail)
             await connection.answered()
             if connection.status >= 400:
                 raise refusal(connection.status, await read_all(connection), connection.headers)

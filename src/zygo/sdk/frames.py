@@ -22,6 +22,9 @@ VALUE = b"v"
 FAILURE = b"e"
 """The input failed: a record of `zygo.sdk.remote`."""
 
+FORGET = b"x"
+"""The parts that came so far are void."""
+
 RETURNED = b"r"
 """The input was not begun, since one before it takes long: it is to be sent again."""
 
@@ -33,8 +36,6 @@ _LONGEST = 0xFFFFFFFF
 
 INLINE_BYTES = 2 * 2**20
 """A payload above this goes by parts, and through a file where it would be held whole."""
-
-PART_BYTES = 256 * 1024
 
 
 def frame(kind: bytes, index: int, payload: bytes = b"", microseconds: int = 0) -> bytes:

@@ -72,7 +72,7 @@ class Function:
         """Raises InvalidError when this function is not one that is called by `method`."""
         from zygo.sdk import operations
 
-        wanted = None if method in ("for_each",) else method == "remote_gen"
+        wanted = method == "remote_gen"
         operations.check(self, method, self.web is not None, self.get_web_url(), self.is_generator, wanted)
 
     def __reduce__(self) -> Any:

@@ -24,17 +24,24 @@ if TYPE_CHECKING:
 
     from zygo.sdk.calls import Target
     from zygo.sdk.function import Function
+    from zygo.sdk.large import Payload
+
+
+BYTES_PER_TICKET = 2 * 2**20
+"""A large input counts for as many as it has such pieces: what is pulled ahead of time is bounded in bytes, too."""
 
 
 class _Input:
     """One input: its place, its pickled arguments, and how often it failed."""
 
-    __slots__ = ("data", "failures", "index")
+    __slots__ = ("data", "failures", "index", "tickets")
 
-    def __init__(self, index: int, data: bytes) -> None:
+    def __init__(self, index: int, data: Payload) -> None:
         self.index = index
         self.data = data
         self.failures = 0
+        self.tickets = min(MOST // 4, len(data) // BYTES_PER_TICKET)
+        """Inputs that are not pulled because this one is large."""
 
 
 class _Feed:
@@ -71,7 +78,7 @@ class _Feed:
 
     def close(self) -> None:
         self._closed = True
-        self._tickets.release()
+        self._tickets.release(MOST)
         if self._task is not None:
             self._task.cancel()
 
@@ -81,7 +88,10 @@ class _Feed:
                 self._tickets.acquire()
                 if self._closed:
                     return
-                self._add(args)
+                for _ in range(self._add(args)):
+                    self._tickets.acquire()
+                if self._closed:
+                    return
         except BaseException as error:
             self.error = error
         finally:
@@ -92,16 +102,19 @@ class _Feed:
         try:
             async for args in self._arguments:
                 await self._async_tickets.acquire()
-                self._add(args)
+                for _ in range(self._add(args)):
+                    await self._async_tickets.acquire()
         except Exception as error:
             self.error = error
         finally:
             self._end()
 
-    def _add(self, args: tuple[Any, ...]) -> None:
-        self.pending.append(_Input(self._count, calls.arguments(self._name, args, self._kwargs)))
+    def _add(self, args: tuple[Any, ...]) -> int:
+        item = _Input(self._count, calls.arguments(self._name, args, self._kwargs))
         self._count += 1
+        self.pending.append(item)
         self._wake()
+        return item.tickets
 
     def _end(self) -> None:
         self.ended = True
@@ -174,7 +187,9 @@ class Mapping:
                 return
             count = 1 if alone else pace.batch(len(pending), free)
             source = alone or pending
-            inputs = [source.popleft() for _ in range(min(count, len(source)))]
+            inputs = [source.popleft()]
+            while len(inputs) < count and source and not (inputs[-1].tickets or source[0].tickets):
+                inputs.append(source.popleft())
             task = self._loop.create_task(self._send(target, pace, inputs))
             self._requests.add(task)
             task.add_done_callback(self._sent)
@@ -187,22 +202,23 @@ class Mapping:
 
     async def _send(self, target: Target, pace: Pace, inputs: list[_Input]) -> None:
         """One request and the outcomes that come back."""
-        body = b"".join(frames.frame(frames.INPUT, place, item.data) for place, item in enumerate(inputs))
         open_ = dict(enumerate(inputs))
         own = await door.door()
         try:
-            connection = await calls.request(own, target, body)
-            reader = frames.Reader()
+            connection = await calls.request(own, target, [item.data for item in inputs])
+            reader, whole = frames.Reader(), calls.Whole()
             try:
                 while open_ and (data := await calls.read(connection, target)):
                     for kind, place, microseconds, made in reader.feed(data):
+                        if whole.takes(kind, made):
+                            continue
                         item = open_.pop(place)
                         if kind == frames.RETURNED:
                             self._alone.append(item)
                             continue
                         pace.answered(microseconds / 1e6, self._loop.time())
                         if kind == frames.VALUE:
-                            self._settle(item, made)
+                            self._settle(item, whole.payload(made))
                         else:
                             self._fail(target, item, calls.failure(made, target))
                     self._event.set()
@@ -226,6 +242,8 @@ class Mapping:
 
     def _settle(self, item: _Input, outcome: Any) -> None:
         self.settled += 1
+        if item.tickets:
+            self._feed.yielded(item.tickets)
         if self._asked.ordered:
             self._ready[item.index] = outcome
         else:

@@ -56,6 +56,8 @@ class Bound:
 
     def _operation(self) -> Any:
         if self._name not in _HOMES:
+            if self._name in ("spawn", "spawn_map"):
+                self._function.check_call(self._name)
             raise refusal(f"Function {self._function.name!r}: .{self._name}()", LATER[self._name])
         module = importlib.import_module(f"zygo.sdk.{_HOMES[self._name]}")
         return module.OPERATIONS[self._name]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from zygo.sdk.calls import Target
     from zygo.sdk.function import Function
+    from zygo.sdk.large import Payload
 
 KNOWN_SECONDS = 10.0
 """How long is taken for true what the server said of a function (whether it repeats, what its URL is)."""
@@ -130,19 +131,19 @@ def check(function: Function, method: str, web: bool, url: str | None, is_genera
         raise InvalidError(f"Function {name!r} is not a generator. Use: {name}.remote(...)")
 
 
-def _call_input(method: str) -> Callable[[Function, tuple[Any, ...], dict[str, Any]], bytes]:
-    def prepare(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+def _call_input(method: str) -> Callable[[Function, tuple[Any, ...], dict[str, Any]], Payload]:
+    def prepare(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         function.check_call(method)
         return calls.arguments(function.name, args, kwargs)
 
     return prepare
 
 
-async def _remote(function: Function, data: bytes) -> Any:
+async def _remote(function: Function, data: Payload) -> Payload:
     return await calls.call(await find_called(function, "remote", generator=False), data)
 
 
-async def _remote_gen(function: Function, data: bytes) -> AsyncIterator[bytes]:
+async def _remote_gen(function: Function, data: Payload) -> AsyncIterator[Payload]:
     items = calls.generate(await find_called(function, "remote_gen", generator=True), data)
     try:
         async for item in items:
@@ -151,7 +152,7 @@ async def _remote_gen(function: Function, data: bytes) -> AsyncIterator[bytes]:
         await items.aclose()  # type: ignore[attr-defined]
 
 
-def _read(function: Function, data: bytes) -> Any:
+def _read(function: Function, data: Payload) -> Any:
     return payload.loads(data, f"The result of {function.name}", "")
 
 

@@ -11,10 +11,10 @@ import io
 import pickle
 import platform
 import types
-from typing import Any
+from typing import Any, Protocol
 
 from zygo.errors import DeserializationError, SerializationError
-from zygo.sdk import context
+from zygo.sdk import context, large
 
 PROTOCOL = 5
 
@@ -36,14 +36,41 @@ class _Plain(pickle.Pickler):
 
 def dumps(value: Any, what: str) -> bytes:
     """`value` as bytes. Raises SerializationError, which begins with `what`, such as "The arguments of square"."""
-    buffer = io.BytesIO()
+    buffer = _Buffer()
+    dump(value, what, buffer)
+    return buffer.getvalue()
+
+
+class _Buffer(io.BytesIO):
+    def restart(self) -> None:
+        self.seek(0)
+        self.truncate()
+
+
+class Sink(Protocol):
+    """Where pickled bytes go; `restart` forgets those that came so far."""
+
+    def write(self, data: Any) -> int: ...
+    def restart(self) -> None: ...
+
+
+def store(value: Any, what: str) -> large.Payload:
+    """`value` as a payload, in a file when it is large. Raises SerializationError."""
+    spool = large.Spool()
+    dump(value, what, spool)
+    return spool.payload()
+
+
+def dump(value: Any, what: str, sink: Sink) -> None:
+    """Pickle `value` into `sink`. Raises SerializationError, and what the sink raises."""
     try:
-        _Plain(buffer, PROTOCOL).dump(value)
-        return buffer.getvalue()
+        _Plain(sink, PROTOCOL).dump(value)
+        return
     except (_ByValue, pickle.PicklingError, AttributeError, TypeError):
         pass  # cloudpickle can more; what it says about the rest is better
     except RecursionError as error:
         raise _unpicklable(what, error) from None
+    sink.restart()
     try:
         cloudpickle = importlib.import_module("cloudpickle")
     except ImportError as error:
@@ -51,15 +78,24 @@ def dumps(value: Any, what: str) -> bytes:
             f"{what} cannot be pickled {_here()} without cloudpickle, which is not installed: pip install cloudpickle"
         ) from error
     try:
-        return bytes(cloudpickle.dumps(value, PROTOCOL))
+        cloudpickle.dump(value, sink, PROTOCOL)
     except Exception as error:
         raise _unpicklable(what, error) from error
 
 
-def loads(data: bytes, what: str, origin: str) -> Any:
-    """The value of `data`. `origin` is the Python version that wrote it. Raises DeserializationError."""
+def loads(data: Any, what: str, origin: str) -> Any:
+    """The value of a payload, or of what a stream brings. `origin` is the Python version that wrote it.
+
+    Raises DeserializationError.
+    """
     try:
-        return pickle.loads(data)
+        if isinstance(data, bytes):
+            return pickle.loads(data)
+        file = data
+        if isinstance(data, large.Stored):
+            file = data.file
+            file.seek(0)
+        return pickle.load(file)
     except Exception as error:
         raise DeserializationError(unreadable(error, what, origin)) from error
 

@@ -54,6 +54,12 @@ class DeployedApps:
         self._wakers: dict[str, Waker] = {}
         self._previews: dict[str, dict[int, LiveApp]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._previews_there = asyncio.Event()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a change of an app is under way: its first image may take longer than an idle server lives."""
+        return any(lock.locked() for lock in self._locks.values())
 
     # -- the server's life ------------------------------------------------------------------------------------------
 
@@ -62,14 +68,14 @@ class DeployedApps:
 
         An app that cannot be brought back is logged and left out; the others do not suffer.
         """
-        waking = []
+        found = []
         for record in await self._store.apps():
             try:
-                waking.append(await self._announce(record))
+                found.append(await self._announce(record))
             except (Error, OSError) as error:
                 log.error("the app %s cannot be brought back: %s", record.name, error)
         self._tasks = [
-            asyncio.create_task(self._wake_all(waking), name="wake deployed apps"),
+            asyncio.create_task(self._come_back(found), name="wake deployed apps"),
             asyncio.create_task(self._watch_previews(), name="previews"),
         ]
 
@@ -82,14 +88,13 @@ class DeployedApps:
         for waker in self._wakers.values():
             await waker.close()
 
-    async def _announce(self, record: AppRecord) -> Waker:
+    async def _announce(self, record: AppRecord) -> LiveApp:
         spec = await self._store.spec(record.id, record.version)
         app = LiveApp(record.id, record.name, "deployed", self._apps.open_log(record.name), version=record.version)
-        waker = await self._lay_down(app, spec)
-        await self._update_previews(app)
-        return waker
+        await self._lay_down(app, spec)
+        return app
 
-    async def _lay_down(self, app: LiveApp, spec: AppSpec) -> Waker:
+    async def _lay_down(self, app: LiveApp, spec: AppSpec) -> None:
         """Give a sleeping app its names."""
         generation = self._deployments.announce(app, spec)
         for function in generation.functions.values():
@@ -100,16 +105,24 @@ class DeployedApps:
         async def read() -> AppSpec:
             return await self._store.spec(app.key.partition("@")[0], version)
 
-        waker = self._wakers[app.key] = Waker(app, self._deployments, read)
-        app.wake = waker
+        app.wake = self._wakers[app.key] = Waker(app, self._deployments, read)
         self._apps.add(app)
         self._apps.publish(app, generation)
-        return waker
 
-    async def _wake_all(self, wakers: list[Waker]) -> None:
+    async def _come_back(self, apps: list[LiveApp]) -> None:
+        """What can wait until the apps' own names answer: their previews, and that they run."""
+        for app in apps:
+            async with self._lock(app.name):
+                try:
+                    if self._apps.get(app.key) is app:
+                        await self._update_previews(app)
+                except (Error, OSError) as error:
+                    log.error("the previews of %s cannot be brought back: %s", app.name, error)
+        self._previews_there.set()
         # One after the other: a request wakes its own app at once, and has the cores for it.
-        for waker in wakers:
-            await waker.done()
+        for app in apps:
+            if (waker := self._wakers.get(app.key)) is not None:
+                await waker.done()
 
     # -- what users ask for -----------------------------------------------------------------------------------------
 
@@ -170,6 +183,7 @@ class DeployedApps:
             record = max(stopped, key=lambda app: app.created_at, default=None)
         if record is None:
             raise await self._unknown(name)
+        await self._previews_there.wait()
         live = self._apps.get(record.id)
         rows = []
         for revision in await self._store.revisions(record.id):
@@ -192,9 +206,12 @@ class DeployedApps:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
     @contextlib.asynccontextmanager
     async def _changing(self, name: str, emit: Emit) -> Any:
-        lock = self._locks.setdefault(name, asyncio.Lock())
+        lock = self._lock(name)
         if lock.locked():
             emit({"type": "step", "text": f"Waiting for another change of {name} to end ..."})
         async with lock:
@@ -260,7 +277,9 @@ class DeployedApps:
             await asyncio.sleep(LOOK_SECONDS)
             now = asyncio.get_running_loop().time()
             for preview in [p for previews in self._previews.values() for p in previews.values()]:
-                used = max((f.admission.last_active for f in preview.functions.values()), default=now)
+                used = max(
+                    (a.last_active or a.made_at for a in (f.admission for f in preview.functions.values())), default=now
+                )
                 if preview.generations and not preview.busy and now - used > PREVIEW_IDLE_SECONDS:
                     async with preview.lock:
                         preview.wake = self._wakers.get(preview.key)

@@ -2,6 +2,9 @@
 
     lock -> log -> machine -> engine -> store -> builder -> gateway -> deployed apps -> control API -> "ready"
 
+The order is also that of what a request to a deployed app needs after a restart: image zygotes start while the store is
+imported and opened, apps wake while the control API is imported.
+
 Started by the command line in the background, or by hand with `zygo server start --foreground`.
 """
 
@@ -12,17 +15,16 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import importlib
 import json
 import logging
 import os
 import resource
 import signal
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
 import uvloop
 
 from zygo.builder.build import Builder
@@ -32,15 +34,10 @@ from zygo.engine.images import guest_package
 from zygo.engine.local import LocalEngine
 from zygo.errors import AlreadyExistsError, Error, ExecutionError
 from zygo.gateway.proxy import Gateway
-from zygo.paths import CALLS_SOCKET
 from zygo.scheduler.loop import Scheduler
-from zygo.server import calls
 from zygo.server.addresses import Addresses
-from zygo.server.api import build_api
 from zygo.server.app_logs import AppLogs
 from zygo.server.apps import Apps
-from zygo.server.called import CalledFunctions
-from zygo.server.calls import build_calls_api
 from zygo.server.deployed import DeployedApps
 from zygo.server.deployments import Deployments
 from zygo.server.logs import open_server_log
@@ -48,12 +45,13 @@ from zygo.server.notify import managed, notify
 from zygo.server.ports import PortBook, resolves_localhost_names
 from zygo.server.sources import SourceStore
 from zygo.settings import Settings
-from zygo.store.store import Store
 from zygo.version import fingerprint, version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable
     from pathlib import Path
+
+    from zygo.store.store import Store
 
 log = logging.getLogger("zygo.server")
 
@@ -82,6 +80,7 @@ class Server:
         self.started_at = time.time()
         self.fingerprint = fingerprint()
         self.log_path = settings.data_dir / "logs" / "server.log"
+        self.store: Store
         self._stop = asyncio.Event()
         self._reason = ""
         self.gateway_port = 0
@@ -89,6 +88,8 @@ class Server:
     async def run(self, ready: Any) -> None:
         """Start everything, call `ready(None)`, serve until stopped. Raises Error, OSError when it cannot start."""
         settings = self.settings
+        # A third of the imports, and nothing needs it before this machine is known.
+        loading = asyncio.ensure_future(asyncio.to_thread(importlib.import_module, "zygo.store.store"))
         guest = await asyncio.to_thread(guest_package, settings.data_dir, self.fingerprint)
         self.machine = await machines.inspect(
             settings.data_dir,
@@ -104,7 +105,7 @@ class Server:
         for text in self.machine.warnings:
             log.warning(text)
         async with contextlib.AsyncExitStack() as stack:
-            await self._start_parts(guest, stack)
+            await self._start_parts(guest, loading, stack)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
@@ -123,15 +124,17 @@ class Server:
                 await self.gateway.close(STOP_GRACE)
         log.info("stopped")
 
-    async def _start_parts(self, guest: Path, stack: contextlib.AsyncExitStack) -> None:
+    async def _start_parts(self, guest: Path, loading: Awaitable[Any], stack: contextlib.AsyncExitStack) -> None:
         settings = self.settings
         engine = LocalEngine(self.machine, settings.runtime_dir / "c", settings.grace_period, settings.spares)
         stack.push_async_callback(engine.close)
+        self.sources = SourceStore(settings.data_dir, link=engine.sandboxed, is_root=self.machine.is_root)
+        engine.warm_up(guest)  # after the line above, which makes a directory that the zygotes' sandboxes bind
         self.scheduler = Scheduler(self.machine.max_containers, time.monotonic)
         stack.callback(self.scheduler.close)
-        self.store = await Store.open(settings)
+        module = await loading
+        self.store = await module.Store.open(settings)
         stack.push_async_callback(self.store.close)
-        self.sources = SourceStore(settings.data_dir, link=engine.sandboxed, is_root=self.machine.is_root)
         await asyncio.to_thread(self.sources.sweep, time.time(), await self.store.kept_hashes())
         builder = Builder(settings, uv=find_uv())
         await builder.sweep()
@@ -149,9 +152,8 @@ class Server:
         self.deployed = DeployedApps(settings, self.store, self.apps, self.deployments)
         stack.push_async_callback(self.deployed.close)
         await self.deployed.restore()
-        await self._serve_calls(stack)
-        stack.push_async_callback(self._serve_api().__aexit__, None, None, None)
-        await self._api.up.wait()
+        control = await asyncio.to_thread(importlib.import_module, "zygo.server.control")
+        await stack.enter_async_context(control.listening(self))
 
     async def _listen(self, book: PortBook) -> int:
         """The wanted port, else the one that was taken instead last time, else the next free one, which is remembered."""
@@ -169,25 +171,6 @@ class Server:
             book.remember("gateway", got)
         return got
 
-    async def _serve_calls(self, stack: contextlib.AsyncExitStack) -> None:
-        """The doors through which functions are called: one for programs of this user, one that sandboxes are shown."""
-        settings = self.settings
-        # Its directory alone is shown in sandboxes, whose uid may connect; on the host nobody gets past the one above.
-        settings.door.parent.mkdir(mode=0o700, exist_ok=True)
-        machines.open_to_sandbox(settings.door.parent, is_root=self.machine.is_root)
-        settings.door.mkdir(mode=0o755, exist_ok=True)
-        own = settings.door.parent / "server.sock"
-        api, life = _serve(build_calls_api(CalledFunctions(self.apps)), own, "calls API")
-        stack.push_async_callback(life.__aexit__, None, None, None)
-        await api.up.wait()
-        self.apps.serve_calls(calls.endpoint(own, asyncio.get_running_loop()))
-        await self.gateway.listen_for_calls(settings.calls_socket, 0o600)
-        await self.gateway.listen_for_calls(settings.door / CALLS_SOCKET, 0o666)
-
-    def _serve_api(self) -> contextlib.AbstractAsyncContextManager[None]:
-        self._api, life = _serve(build_api(self), self.settings.control_socket, "control API")
-        return life
-
     def stop(self, reason: str, *, replaced: bool = False) -> None:
         """End the server; with `replaced` its sessions are told to come back to the next one. May be called twice."""
         self._reason = self._reason or reason
@@ -201,7 +184,7 @@ class Server:
         since = time.monotonic()
         while True:
             await asyncio.sleep(min(IDLE_CHECK_SECONDS, limit / 4))
-            if not self.apps.empty:
+            if not self.apps.empty or self.deployed.busy:
                 since = time.monotonic()
             elif time.monotonic() - since >= limit:
                 self.stop(f"nothing was served for {limit:g} s")
@@ -232,50 +215,6 @@ class Server:
             "limits": self.machine.cgroups.describe() if self.machine.cgroups is not None else "rlimits and a watchdog",
             "warnings": list(self.machine.warnings),
         }
-
-
-def _serve(app: Any, path: Path, name: str) -> tuple[_Uvicorn, _ApiLife]:
-    """Serve an application of ours on a unix socket that only its owner can open."""
-    path.unlink(missing_ok=True)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        sock.bind(str(path))
-    finally:
-        os.umask(mask)
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=60)
-    api = _Uvicorn(config)
-    return api, _ApiLife(api, asyncio.create_task(api.serve(sockets=[sock]), name=name), path)
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handlers (the server has its own), and with an event instead of a flag to poll."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-
-class _ApiLife(contextlib.AbstractAsyncContextManager[None]):
-    def __init__(self, api: _Uvicorn, task: asyncio.Task[None], path: Path) -> None:
-        self._api, self._task, self._path = api, task, path
-
-    async def __aexit__(self, *error: object) -> None:
-        self._api.should_exit = True
-        done, _ = await asyncio.wait([self._task], timeout=2.0)
-        if not done:
-            self._api.force_exit = True
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=2.0)
-        self._path.unlink(missing_ok=True)
 
 
 def _name_of(data: Path) -> str:

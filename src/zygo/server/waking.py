@@ -71,7 +71,10 @@ class Waker:
             how = How(wanted=lambda: app.wake is self)
             result = await self._deployments.publish(app, await self._spec(), self._tell, how)
             self._error = None
-            if result["type"] not in ("published", "unwanted"):
+            if result["type"] == "published":
+                parts = ", ".join(f"{name} {value:.2f} s" for name, value in result["seconds"].items())
+                log.info("app %s v%d woke (%s)", app.name, app.version, parts)
+            elif result["type"] != "unwanted":
                 self._failed(result)
         except asyncio.CancelledError:
             raise
