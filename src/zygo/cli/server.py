@@ -170,6 +170,8 @@ def _show(status: dict[str, Any], out: Output) -> None:
     wanted = gateway.get("requested_port")
     port = f" (port {wanted} was taken)" if wanted and wanted != gateway["port"] else ""
     out.line(f"gateway http://{gateway['host']}:{gateway['port']}{port}, domain {status.get('domain')}")
+    if status.get("https_port"):
+        out.line(f"https at port {status['https_port']}")
     for key in ("sandbox", "network", "limits"):
         if status.get(key):
             out.line(f"{key}: {status[key]}")

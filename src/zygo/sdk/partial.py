@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn, TypeVar, Union
 
 from zygo.errors import InvalidError
 from zygo.model import WebSpec
-from zygo.sdk import labels, parameters
+from zygo.sdk import domains, labels, parameters
 from zygo.sdk.correction import definition
 from zygo.sdk.unsupported import DECORATORS, refusal
 
@@ -89,7 +89,7 @@ def fastapi_endpoint(
         path: path of the route; `{name}` is the function's parameter of that name, typed by its annotation.
         label: replaces `<app>-<function>` in the hostname; a-z, 0-9 and dashes.
         docs: serve /docs, /redoc and /openapi.json.
-        custom_domains: accepted with a warning; not routed yet.
+        custom_domains: further names under which the deployed function answers; `*.example.com` for all right below.
         requires_proxy_auth: not supported yet.
 
     Raises InvalidError for a use that cannot work, with the corrected code.
@@ -323,12 +323,10 @@ def _web(
         raise refusal(
             f"{owner}: requires_proxy_auth=True", "Check a header in the function, or let a proxy in front of it do so."
         )
-    domains = (custom_domains,) if isinstance(custom_domains, str) else tuple(custom_domains or ())
-    if domains:
-        notices.append(f"custom_domains={list(domains)!r} is not honoured: the function has its own hostname only")
+    names = domains.normalise_all(custom_domains, owner)
     if label is not None:
         labels.check(label, owner)
-    return {"kind": kind, "label": label, "custom_domains": domains}
+    return {"kind": kind, "label": label, "custom_domains": names}
 
 
 def _owner(func: Any) -> str:

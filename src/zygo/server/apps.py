@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from zygo.errors import ConflictError, Error, InvalidError, NotFoundError
 from zygo.gateway.admission import Admission
 from zygo.gateway.routes import Endpoint, RequestRecord, Routes
+from zygo.server import domains
 from zygo.server.live import Generation, LiveApp, LiveFunction
 from zygo.server.sessions import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from zygo.gateway.container import Backend
     from zygo.gateway.proxy import Gateway
@@ -186,7 +187,8 @@ class Apps:
     @contextlib.contextmanager
     def claim(self, app: LiveApp, generation: Generation) -> Iterator[None]:
         """Between the last look and `publish` a revision is recorded, which takes time: no other app may get one of the
-        hostnames of `generation` meanwhile. Raises ConflictError when one has got it before."""
+        hostnames or domains of `generation` meanwhile. Raises ConflictError when one has got it before."""
+        self.check_domains(app, generation.specs.values())
         for function in generation.functions.values():
             self._check_free(app, function.name, function.hostname)
         claim = (app, generation)
@@ -195,6 +197,12 @@ class Apps:
             yield
         finally:
             self._claims.remove(claim)
+
+    def check_domains(self, app: LiveApp, specs: Iterable[FunctionSpec]) -> None:
+        """Raises InvalidError or ConflictError when `app` may not have the custom domains of `specs`."""
+        live = [(other, [f.spec for f in other.functions.values() if f.spec]) for other in self._apps.values()]
+        claimed = [(claimer, list(made.specs.values())) for claimer, made in self._claims]
+        domains.check(app, specs, [*live, *claimed], self._settings.domain)
 
     def _check_free(self, app: LiveApp, name: str, hostname: str) -> None:
         if app.kind == "preview" or not hostname:
@@ -215,6 +223,8 @@ class Apps:
             function.spec = generation.specs[function.name]
             function.endpoint = self._endpoint(app, function)
             self.addresses.keep(function)
+            if app.kind == "ephemeral" and (names := domains.of(function.spec)):
+                app.note(f"custom_domains of {function.name} ({', '.join(names)}) take effect with `zygo deploy`.")
         gone = [f for f in app.functions.values() if f not in functions]
         app.functions = {f.name: f for f in functions}
         self.update_routes()
@@ -232,6 +242,7 @@ class Apps:
         """Swap the gateway's table for what the live apps say now. An app's own name wins over a preview's."""
         hosts: dict[str, Endpoint] = {}
         ports: dict[int, Endpoint] = {}
+        wildcards: dict[str, Endpoint] = {}
         called = dict(self._calls_api)
         for app in sorted(self._apps.values(), key=lambda each: each.kind != "preview"):
             for function in app.functions.values():
@@ -244,9 +255,12 @@ class Apps:
                 if function.port is not None:
                     ports[function.port] = function.endpoint
                 if app.kind == "deployed":
+                    for domain in domains.of(function.spec):
+                        table, name = (wildcards, domain[2:]) if domain.startswith("*.") else (hosts, domain)
+                        table[name] = function.endpoint
                     preview = self.addresses.label(app, function.spec, f"v{app.version}")
                     hosts.setdefault(self.addresses.hostname(preview), function.endpoint)
-        self._gateway.routes = Routes(MappingProxyType(hosts), MappingProxyType(ports))
+        self._gateway.routes = Routes(*map(MappingProxyType, (hosts, ports, wildcards)))
         self._gateway.functions = Routes(MappingProxyType(called))
 
     def serve_calls(self, endpoint: Endpoint) -> None:

@@ -15,6 +15,7 @@ from zygo.engine.base import Engine, Revision, RevisionPlan
 from zygo.errors import ContainerError, Error, ImageBuildError, InvalidError
 from zygo.model import AppSpec, FunctionSpec, ImageSpec, SourceFile, encode
 from zygo.scheduler.pool import Pool
+from zygo.server import domains
 from zygo.server.faults import explained
 from zygo.server.live import Generation, LiveApp, LiveFunction
 from zygo.server.traffic import FunctionTraffic
@@ -172,6 +173,7 @@ class Deployments:
             work.app.note(
                 f"The app is called {work.spec.name!r} now; it goes on as {work.app.name!r} until `zygo serve` is started again."
             )
+        self._apps.check_domains(work.app, work.spec.functions)
         taken: dict[str, str] = {}
         for function in work.spec.functions:
             live = self._apps.function(work.app, function)
@@ -285,6 +287,10 @@ class Deployments:
             "name": function.name,
             "url": function.url,
             "hostname_url": function.hostname_url,
+            "port": function.port,
+            "custom_domains": [self._apps.addresses.url(name) for name in domains.of(spec)]
+            if app.kind == "deployed"
+            else [],
             "method": spec.web.method if spec.web.kind == "fastapi_endpoint" else "",
             "sample": spec.web.sample,
             "note": "its hostname was shortened to 63 characters" if function.label.truncated else "",
