@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ipaddress
 import socket
 from typing import TYPE_CHECKING
 
-import psutil
-
 from zygo.errors import ConflictError, InvalidError
+from zygo.interfaces import public_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +39,8 @@ def check(
         for domain in of(spec):
             if domain.removeprefix("*.") == own or domain.endswith(f".{own}"):
                 raise InvalidError(
-                    f"The custom domain {domain} of {spec.name!r} is below the server's own domain {own}. Use label= for a name there."
+                    f"The custom domain {domain} of {spec.name!r} is below the server's own domain {own}. "
+                    "Use label= for a name there."
                 )
             if domain in taken:
                 raise InvalidError(f"The functions {taken[domain]!r} and {spec.name!r} both want the domain {domain}.")
@@ -57,19 +55,6 @@ def check(
                         f"The custom domain {domain} of {app.name}.{taken[domain]} belongs to {other.name}.{spec.name} "
                         "already. Take it out there, or stop that app, first."
                     )
-
-
-def public_addresses() -> list[str]:
-    """This machine's addresses that can be reached from outside, IPv4 first; those behind a translating router are unknown."""
-    found = set()
-    for addresses in psutil.net_if_addrs().values():
-        for address in addresses:
-            if address.family in (socket.AF_INET, socket.AF_INET6):
-                with contextlib.suppress(ValueError):
-                    parsed = ipaddress.ip_address(address.address.partition("%")[0])
-                    if parsed.is_global:
-                        found.add(parsed)
-    return [str(address) for address in sorted(found, key=lambda a: (a.version, int(a)))]
 
 
 def record_text(domain: str, found: set[str] | None, here: set[str], own: str) -> str:
