@@ -9,8 +9,8 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_cli_install import Desk
 
+from install_kit import Desk
 from zygo.cli import public
 from zygo.cli.caddy import MARK, Caddy, check_domain, is_ours, is_packaged, records
 from zygo.cli.install import Service, unit_of
@@ -134,7 +134,7 @@ def test_sites_of_ones_own_are_not_overwritten(tmp_path: Path, monkeypatch: pyte
 def test_a_caddy_that_refuses_it_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk, wanted = desk_with_caddy(tmp_path, monkeypatch, takes=False)
     unit = unit_of(desk.service, {}, wanted.settings())
-    with pytest.raises(ExecutionError, match="refuses the configuration.*unknown directive"):
+    with pytest.raises(ExecutionError, match=r"refuses the configuration.*unknown directive"):
         public.set_up(wanted, desk.service, unit, desk.out, start=True)
     assert not wanted.file.exists()
     assert not desk.service.path.exists()
