@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def free_ports(count: int) -> list[int]:
     """Ports that nobody has, for TCP and UDP."""
     with contextlib.ExitStack() as stack:
-        found = []
+        found: list[int] = []
         while len(found) < count:
             tcp = stack.enter_context(socket.socket())
             tcp.bind(("127.0.0.1", 0))

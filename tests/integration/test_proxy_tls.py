@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import websockets
-from proxy_kit import (
+
+from integration.proxy_kit import (
     HOST,
     Client,
     Receive,
@@ -27,7 +28,6 @@ from proxy_kit import (
     until,
     uvicorn_at,
 )
-
 from tls_kit import Authority
 from zygo.gateway.certificates import Certificates
 from zygo.gateway.proxy import Limits

@@ -127,10 +127,10 @@ class Shares:
         for name, (port, _) in list(self._tunnels.items()):
             if ports.get(name) != port:
                 await _cancelled(self._tunnels.pop(name)[1])
-        for name, port in ports.items():
-            if port is not None and name not in self._tunnels:
-                task = asyncio.create_task(self._keep(name, port), name=f"tunnel {name}")
-                self._tunnels[name] = (port, task)
+        for name, wanted in ports.items():
+            if wanted is not None and name not in self._tunnels:
+                task = asyncio.create_task(self._keep(name, wanted), name=f"tunnel {name}")
+                self._tunnels[name] = (wanted, task)
 
     async def close(self) -> None:
         """End every tunnel."""

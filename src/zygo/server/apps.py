@@ -260,7 +260,7 @@ class Apps:
                         table[name] = function.endpoint
                     preview = self.addresses.label(app, function.spec, f"v{app.version}")
                     hosts.setdefault(self.addresses.hostname(preview), function.endpoint)
-        self._gateway.routes = Routes(*map(MappingProxyType, (hosts, ports, wildcards)))
+        self._gateway.routes = Routes(MappingProxyType(hosts), MappingProxyType(ports), MappingProxyType(wildcards))
         self._gateway.functions = Routes(MappingProxyType(called))
 
     def serve_calls(self, endpoint: Endpoint) -> None:
