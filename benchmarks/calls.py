@@ -56,6 +56,7 @@ def run(plan: Plan) -> Result:
             if has_ray:
                 sides["ray"] = _ray()
             _measure(result, plan, sides)
+            _one_by_one(result, plan, pool)
             _large(result, plan)
     return result
 
@@ -89,6 +90,17 @@ def _measure(result: Result, plan: Plan, sides: dict[str, tuple[Callable[[int], 
         Comparison("zygo, .remote() round trip p50", trip, "ms", floor=0.8, goal=0.6),
         Comparison("zygo, .map() p50", rate, "calls/s", "higher", floor=3000, goal=10_000),
     ]
+
+
+def _one_by_one(result: Result, plan: Plan, pool: ProcessPoolExecutor) -> None:
+    """The pool as it is used without a thought: each input by itself."""
+    count = plan.mapped // 10
+    rates = []
+    for _ in range(plan.rounds):
+        began = time.perf_counter()
+        assert sum(1 for _ in pool.map(square, range(count))) == count
+        rates.append(count / (time.perf_counter() - began))
+    result.figures.append(Figure(f"processes, map of {count} with chunksize=1", "/s", tuple(rates)))
 
 
 def _large(result: Result, plan: Plan) -> None:

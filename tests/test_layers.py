@@ -35,9 +35,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # server's start as a command would start one.
     "server": BASE
     | {"sdk.labels", "sdk.delegation", "server", "store", "runtime", "builder", "engine", "scheduler", "gateway"},
-    "cli": BASE | {"cli", "sdk", "alias", "loader"},
+    "program": BASE | {"program", "sdk", "alias", "loader"},
+    "startup": {"sdk.context", "alias"},
+    "cli": BASE | {"cli", "program", "sdk", "alias", "loader"},
     "testing": BASE
-    | {"testing", "cli", "sdk", "alias", "loader", "server", "store", "runtime", "builder", "engine"}
+    | {"testing", "cli", "program", "sdk", "alias", "loader", "server", "store", "runtime", "builder", "engine"}
     | {"scheduler", "gateway"},
 }
 """Part of zygo -> the parts that it may import; `engine.base` allows that module alone."""
@@ -45,6 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 EXCEPTIONS = {
     # The command `zygo server start` runs the server in its own process.
     ("cli", "server.main"),
+    # `app.run()` and `app.deploy()` do what the commands do: the developer's machine has it all, containers refuse first.
+    ("sdk", "program.running"),
 }
 
 GUEST_SIDE = {"__init__", "errors", "model", "wire", "version", "sdk", "alias", "loader", "guest"}

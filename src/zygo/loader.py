@@ -14,13 +14,13 @@ import importlib.util
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zygo.errors import AppReferenceError, Error, InvalidError
 from zygo.model import AppSpec
 from zygo.sdk import app as registry
-from zygo.sdk import failures, image, labels, modules, partial, plain
+from zygo.sdk import context, failures, image, labels, modules, partial, plain
 from zygo.sdk.app import App
 from zygo.sdk.function import Function
 from zygo.sdk.reference import AppRef, Target, locate, parse_ref
@@ -28,12 +28,26 @@ from zygo.sdk.secret import Secret
 from zygo.sdk.sources import LocalSource, WatchRoot, merge_roots, unique, watch_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import ModuleType
 
     from zygo.sdk.modules import Closure
 
-__all__ = ["AppRef", "Evaluated", "LocalSource", "WatchRoot", "evaluate", "parse_ref", "watch_roots"]
+__all__ = [
+    "AppRef",
+    "Evaluated",
+    "Loaded",
+    "LocalSource",
+    "Target",
+    "WatchRoot",
+    "describe",
+    "evaluate",
+    "find_app",
+    "load",
+    "parse_ref",
+    "reference",
+    "watch_roots",
+]
 
 
 @dataclass(frozen=True)
@@ -67,19 +81,91 @@ def evaluate(ref: AppRef, *, default_name: str | None = None) -> Evaluated:
     executed (its traceback trimmed to the user's frames), InvalidError and UnsupportedError, with the user's file and
     line, when it asks for what cannot be. Its file descriptors, threads and imports stay in this process.
     """
+    return load(ref, default_name=default_name).evaluated
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A user's module that was executed in this process: what it says, its app, and what of it was asked for."""
+
+    evaluated: Evaluated
+    target: Target
+    module: ModuleType
+    app: App
+    chosen: Any = None
+
+
+def load(
+    ref: AppRef,
+    *,
+    default_name: str | None = None,
+    choose: Callable[[Target, Closure, ModuleType], tuple[App, str, Any]] | None = None,
+    argv: Sequence[str] | None = None,
+) -> Loaded:
+    """`evaluate`, for one that also needs the module.
+
+    Arguments:
+        choose: finds the app, its variable and what else is meant in the executed module; else as for `evaluate`.
+        argv: the program's arguments, when the module stays in use in this process: the import path stays as it is for
+            the module, too.
+    """
     target = locate(ref)
     closure = modules.close(target.root, target.path, target.name)
     _forget()
-    with _running(target):
+    with _running(target, argv):
         before = frozenset(sys.modules)
         module = _execute(target, closure)
         modules.add_loaded(closure, before)
-        app, variable = _find_app(target, closure, module)
+        app, variable, chosen = (
+            choose(target, closure, module) if choose else (*find_app(target, closure, module), None)
+        )
         try:
-            return _collect(target, closure, app, variable, default_name)
+            return Loaded(_collect(target, closure, app, variable, default_name), target, module, app, chosen)
         except Error as error:
             failures.locate(error, [target.root])
             raise error from None
+
+
+def describe(app: App) -> Loaded:
+    """What `evaluate` would say of `app`, which this process has made by executing its module itself.
+
+    Raises InvalidError when containers could not import it: it is not at the top level of a module with a file.
+    """
+    module = sys.modules.get(app.home)
+    variable = next((name for name, value in vars(module).items() if value is app), None) if module else None
+    if module is None or variable is None:
+        raise InvalidError(
+            f"{app!r} is not at the top level of {app.home!r}, where containers look for it. Write there: app = zygo.App()"
+        )
+    target = _target_of(app, module)
+    closure = modules.close(target.root, target.path, target.name)
+    modules.add_loaded(closure, frozenset({"__main__"}))
+    return Loaded(_collect(target, closure, app, variable, None), target, module, app)
+
+
+def reference(app: App) -> AppRef:
+    """The reference that leads to `app`, for a process that is to load it anew. Raises InvalidError like `describe`."""
+    loaded = describe(app)
+    ref = loaded.target.ref
+    return AppRef(ref.path, ref.module, loaded.evaluated.app.app_variable)
+
+
+def _target_of(app: App, module: ModuleType) -> Target:
+    file, spec = getattr(module, "__file__", None), module.__spec__
+    if not file or not str(file).endswith(".py"):
+        raise InvalidError(
+            f"{app!r} was made where there is no file. Containers import it from one: put it into app.py."
+        )
+    path = os.path.abspath(file)
+    name = spec.name if spec is not None else app.home
+    if name == "__main__":
+        return locate(AppRef(path=path))
+    parts = name.split(".")
+    up = len(parts) + (1 if os.path.basename(path) == "__init__.py" else 0)
+    root = path
+    for _ in range(up):
+        root = os.path.dirname(root)
+    return Target(AppRef(path=path) if up == 1 else AppRef(module=name), root, path, name)
 
 
 def watch_roots(ref: AppRef) -> tuple[WatchRoot, ...]:
@@ -99,8 +185,11 @@ def _forget() -> None:
 
 
 @contextlib.contextmanager
-def _running(target: Target) -> Iterator[None]:
-    """The script's directory first on the path, its modules always read anew, `modal` meaning `zygo`."""
+def _running(target: Target, kept_argv: Sequence[str] | None = None) -> Iterator[None]:
+    """The script's directory first on the path, its modules always read anew, `modal` meaning `zygo`.
+
+    With `kept_argv` the module goes on in this process afterwards: its path stays, with these arguments.
+    """
     from zygo import alias
 
     alias.install()
@@ -112,11 +201,17 @@ def _running(target: Target) -> Iterator[None]:
     sys.dont_write_bytecode = True
     sys.meta_path.insert(_place_of_paths(), finder)
     importlib.invalidate_caches()
+    context.set_loading(True)
     try:
         yield
     finally:
+        context.set_loading(False)
         sys.meta_path.remove(finder)
-        sys.path[:], sys.argv[:], sys.dont_write_bytecode = path, argv, no_bytecode
+        sys.dont_write_bytecode = no_bytecode
+        if kept_argv is None:
+            sys.path[:], sys.argv[:] = path, argv
+        else:
+            sys.argv[1:] = kept_argv
 
 
 def _place_of_paths() -> int:
@@ -180,7 +275,7 @@ def _execute(target: Target, closure: Closure) -> ModuleType:
         raise failures.user_error(error, [target.root], closure) from None
 
 
-def _find_app(target: Target, closure: Closure, module: ModuleType) -> tuple[App, str]:
+def find_app(target: Target, closure: Closure, module: ModuleType) -> tuple[App, str]:
     """The app that is meant and the variable that holds it. Raises AppReferenceError."""
     apps = {name: value for name, value in vars(module).items() if isinstance(value, App)}
     wanted = target.ref.object
@@ -230,7 +325,7 @@ def _suggest(target: Target, apps: dict[str, App]) -> str:
 
 def _collect(target: Target, closure: Closure, app: App, variable: str, default_name: str | None) -> Evaluated:
     name = app.name or default_name or _name_from(target)
-    specs = app.specs()
+    specs = tuple(replace(spec, module=target.name) if spec.module == "__main__" else spec for spec in app.specs())
     functions = list(app.registered_functions.values())
     _check_labels(name, app)
     images = [function.image.resolve() for function in functions]
@@ -241,7 +336,7 @@ def _collect(target: Target, closure: Closure, app: App, variable: str, default_
         module=target.name,
         app_variable=variable,
         functions=specs,
-        third_party=closure.third_party(),
+        third_party=closure.third_party(target.path),
         warnings=tuple(_warnings(app)),
     )
     watch = [*closure.watch(), *(r for i in images for r in i.watch), *(r for s in secrets for r in s.watch)]
@@ -253,7 +348,7 @@ def _collect(target: Target, closure: Closure, app: App, variable: str, default_
         sources=unique([*attached, *(source for source in own if source.remote_path not in places)]),
         build_sources=tuple(dict.fromkeys(s for i in images for s in i.build_sources)),
         watch=merge_roots(watch),
-        third_party=closure.third_party(),
+        third_party=closure.third_party(target.path),
         named=app.name is not None,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 import zygo
@@ -205,9 +207,14 @@ def handle(function, x):
     return function.remote(x)
 
 
-@app.function(name="late.one")
-def dotted():
-    return 1
+@app.function()
+def through_the_door(path):
+    import http.client, socket
+    connection = http.client.HTTPConnection("zygo")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect("/.zygo/server/calls.sock")
+    connection.request("GET", path)
+    return os.listdir("/.zygo/server"), connection.getresponse().status
 
 
 @app.function()
@@ -532,6 +539,20 @@ def test_a_save_changes_what_is_called(f: Functions, serve: Serve) -> None:
     serve.save("program.py", PROGRAM)
     serve.wait_for("Updated called")
     assert f.square.remote(3) == 9
+
+
+def test_the_doors_open_to_functions_alone(f: Functions, serve: Serve) -> None:
+    identifier = f.square.object_id
+    assert identifier.startswith("fu-")
+    gateway = f"http://127.0.0.1:{httpx.URL(serve.hostname_url('web')).port}/v1/functions?app=called&name=square"
+    for host in (identifier, "zygo"):
+        assert httpx.get(gateway, headers={"Host": host}).status_code == 404
+    assert f.through_the_door.remote("/v1/functions?app=called&name=square") == (["calls.sock"], 200)
+    for path in ("/v1/status", "/v1/sessions", "/v1/apps", "/v1/stop"):
+        assert f.through_the_door.remote(path) == (["calls.sock"], 404)
+    socket = serve.place.runtime / "calls.sock"
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE((serve.place.runtime / "doors").stat().st_mode) & 0o007 == 0
 
 
 def test_without_a_server(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

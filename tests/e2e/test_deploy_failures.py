@@ -88,11 +88,11 @@ web.get("/")(lambda: "second")
 
 
 def test_nothing_of_a_failed_first_deploy_stays(deploys: Place, write: Callable[..., Path]) -> None:
-    said = refused(deploys, "deploy", str(write(PAIR)))
+    said = refused(deploys, "deploy", str(write(PAIR.replace('App("pair")', 'App("never")'))))
     assert "the second one has a bad day" in said
     assert "Nothing was deployed." in said
-    assert "pair" not in listed(deploys)
-    assert "no deployed app 'pair'" in refused(deploys, "app", "history", "pair")
+    assert "never" not in listed(deploys)
+    assert "no deployed app 'never'" in refused(deploys, "app", "history", "never")
 
 
 def test_an_app_without_a_name_is_refused_with_the_command_that_names_it(

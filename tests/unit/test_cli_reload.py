@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from zygo import errors, loader
-from zygo.cli import reload
 from zygo.cli.live import Live
-from zygo.cli.reload import EvaluationCancelledError, WarmLoader
 from zygo.cli.watch import Watcher
+from zygo.program import reload
+from zygo.program.reload import EvaluationCancelledError, WarmLoader
 from zygo.sdk import launch
 from zygo.sdk.sources import WatchRoot
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from zygo.cli.sources import Digests
 from zygo.cli.watch import Watcher
+from zygo.program.sources import Digests
 from zygo.sdk.sources import WATCH_JUNK, WatchRoot
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import typer
 from zygo import errors
 from zygo.cli import logs
 from zygo.cli import output as printing
-from zygo.cli.place import place
+from zygo.program.place import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -123,11 +123,12 @@ async def _history(client: Client, out: Output, name: str, as_json: bool) -> Non
 
 async def _change(client: Client, out: Output, name: str, what: str, body: dict[str, Any], as_json: bool) -> None:
     from zygo import model
-    from zygo.cli import deploy, progress
+    from zygo.cli import deploy
+    from zygo.program import deploying, progress
 
     began = time.monotonic()
     if what == "rollback":
-        body = {**body, "by": model.encode(deploy.provenance(None))}
+        body = {**body, "by": model.encode(deploying.provenance(None))}
     with out.working(f"Changing {name}..."):
         result = await progress.change(out, client, name, what, body)
     if as_json and result["type"] != "failed":

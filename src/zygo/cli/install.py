@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zygo import errors
-from zygo.cli.place import place
 from zygo.cli.unit import NAME, Unit, is_temporary
+from zygo.program.place import place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

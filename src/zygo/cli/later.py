@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import typer
 
 COMMANDS = {
-    "run": "Until then call a function's .local() in plain Python, or serve it and call its URL.",
     "container": "Until then `zygo server status` counts the containers.",
     "secret": "Until then use Secret.from_dict() or env=.",
     "volume": "Until then add files with Image.add_local_dir().",
@@ -20,7 +19,6 @@ COMMANDS = {
     "queue": "",
     "image": "",
     "shell": "",
-    "python": "",
     "token": "There is nothing to sign in to: the server on this machine belongs to its user.",
     "setup": "There is nothing to set up: `zygo doctor` says what this machine lacks.",
     "profile": "",

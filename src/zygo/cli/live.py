@@ -16,9 +16,9 @@ import time
 from typing import TYPE_CHECKING
 
 from zygo import errors, loader
-from zygo.cli.reload import EvaluationCancelledError, WarmLoader
-from zygo.cli.sources import Digests, Upload, collect
 from zygo.cli.watch import Watcher
+from zygo.program.reload import EvaluationCancelledError, WarmLoader
+from zygo.program.sources import Digests, Upload, collect
 from zygo.sdk.sources import WATCH_JUNK, WatchRoot
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import typer
 
 from zygo import errors
 from zygo.cli import output, report
-from zygo.cli.place import place
+from zygo.program.place import place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

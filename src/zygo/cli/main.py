@@ -141,5 +141,50 @@ def deploy(
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
 
 
+@app.command("run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+def run_program(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="file.py, file.py::function, or with -m a module.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Options of what is run: its parameters.")
+    ] = None,
+    module: Annotated[bool, typer.Option("-m", help="REF is a module, not a file.")] = False,
+    name: Annotated[str | None, typer.Option("-n", "--name", help="Name of the app; else its own.")] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show what the program prints alone.")] = False,
+    detach: Annotated[
+        bool, typer.Option("-d", "--detach", help="The app goes on until its functions have nothing left to do.")
+    ] = False,
+    write_result: Annotated[
+        str | None, typer.Option("-w", "--write-result", metavar="PATH", help="Write the returned str or bytes there.")
+    ] = None,
+    timestamps: Annotated[bool, typer.Option("--timestamps", help="Show when each line was written.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Run a program: its local entrypoint here, or one of its functions in a container, then end the app.
+
+    Examples: zygo run hello.py | zygo run hello.py::train --rows 100 | zygo run -m package.module
+    """
+    from zygo.cli import run as running
+
+    options = running.Options(ref, module, name, quiet, detach, write_result, timestamps, verbose)
+    raise typer.Exit(running.run(options, arguments or []))
+
+
+@app.command(
+    "python",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []},
+)
+def run_python(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="FILE [ARGS]... | -m MODULE | -c CODE")] = None,
+) -> None:
+    """Run a program with Python as it is, with `import modal` giving zygo.
+
+    Examples: zygo python program.py --rows 3 | zygo python -m package.module
+    """
+    from zygo.cli import python
+
+    raise typer.Exit(python.run(arguments or []))
+
+
 if __name__ == "__main__":
     main()

@@ -7,16 +7,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from zygo import errors, model
-from zygo.cli import progress
-from zygo.cli.sources import put, send
+from zygo.program import progress, sending
 
 if TYPE_CHECKING:
     from zygo.cli.output import Output
-    from zygo.cli.sources import Upload
+    from zygo.program.sources import Upload
     from zygo.sdk.client import Client
-
-UPLOAD_ROUNDS = 3
-"""The server may find that content was swept between the question and the revision; that often means a fault."""
 
 BUILD_PATIENCE_SECONDS = 2.0
 """A revision whose image is already replaced by another one is given up after this; others are short."""
@@ -87,14 +83,13 @@ class Publisher:
             running.result()
 
     async def _send(self, client: Client, upload: Upload) -> dict[str, Any]:
-        await send(client, upload, self._known)
-        for _ in range(UPLOAD_ROUNDS):
-            async with client.publish(self._session, model.encode(upload.app)) as events:
-                last = await progress.follow(self._output, events, verbose=self._verbose)
-            if last.get("type") != "missing":
-                return last
-            await put(client, upload, [str(item) for item in last.get("sha256", [])])
-        raise errors.InternalFailure("the server keeps asking for content that it was sent")
+        app = model.encode(upload.app)
+        return await sending.publish(
+            client,
+            upload,
+            self._known,
+            lambda: progress.follow_all(self._output, client.publish(self._session, app), verbose=self._verbose),
+        )
 
     def _settle(self, event: dict[str, Any], seen: float, *, update: bool) -> bool:
         if event.get("type") == "failed":

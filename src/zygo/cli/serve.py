@@ -21,14 +21,14 @@ from zygo import errors, loader
 from zygo.cli import report
 from zygo.cli import share as sharing
 from zygo.cli.live import Live
-from zygo.cli.place import place
 from zygo.cli.publish import Publisher
+from zygo.program.place import place
 from zygo.sdk import launch
 from zygo.sdk.client import Client
 
 if TYPE_CHECKING:
     from zygo.cli.output import Output
-    from zygo.cli.sources import Upload
+    from zygo.program.sources import Upload
     from zygo.sdk.client import Session
 
 RETRY_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)

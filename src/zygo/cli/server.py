@@ -17,7 +17,7 @@ import typer
 
 from zygo import errors
 from zygo.cli import output
-from zygo.cli.place import place
+from zygo.program.place import place
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -27,7 +27,7 @@ class RevisionPlan:
 
     Attributes:
         id: unique; also the name of its directory of files.
-        app: the app's name.
+        app: the app's name; `address` how its functions call each other.
         image: the image's hash; revisions of one image share a zygote.
         python: the interpreter of the image's environment.
         binds: host directories that its containers must see, read-only, at the same path.
@@ -52,6 +52,7 @@ class RevisionPlan:
     module: str
     app_variable: str
     functions: tuple[FunctionSpec, ...]
+    address: str = ""
     env: dict[str, str] = field(default_factory=dict)
     image_env: dict[str, str] = field(default_factory=dict)
     workdir: str | None = None

@@ -201,7 +201,7 @@ class LocalRevision:
             "urls": plan.urls,
             "import_in": self._import_in,
             "debug": plan.debug,
-            "app": plan.app,
+            "app": plan.address or plan.app,
             "door": self._door(),
         }
 

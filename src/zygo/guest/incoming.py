@@ -75,7 +75,7 @@ class Incoming:
 
     def read(self, size: int = -1) -> bytes:
         """So many bytes, fewer only at the end."""
-        parts = []
+        parts: list[memoryview] = []
         while size:
             chunk = self._take(size if size > 0 else ROOM_BYTES)
             if chunk is None:
@@ -86,7 +86,7 @@ class Incoming:
 
     def readline(self) -> bytes:
         """Bytes up to a line's end; only the oldest protocols have lines."""
-        parts = []
+        parts: list[bytes] = []
         while not parts or parts[-1] != b"\n":
             byte = self.read(1)
             if not byte:

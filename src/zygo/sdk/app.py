@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import sys
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, TypeVar
 
 from zygo.errors import InvalidError
@@ -31,6 +33,17 @@ def registered_apps() -> list[App]:
 def forget_apps() -> None:
     """Start anew, for the next evaluation in this process."""
     _apps.clear()
+
+
+class _OnMachine:
+    """A method whose home is loaded when it is used: containers never do."""
+
+    def __init__(self, name: str, doc: str) -> None:
+        self._name = name
+        self.__doc__ = doc
+
+    def __get__(self, app: App | None, owner: type | None = None) -> Any:
+        return self if app is None else getattr(importlib.import_module("zygo.sdk.running"), self._name)(app)
 
 
 class App:
@@ -68,6 +81,10 @@ class App:
         self.include_source = include_source
         self.registered_functions: dict[str, Function] = {}
         self.registered_entrypoints: dict[str, Callable[..., Any]] = {}
+        self.running_as: str | None = None
+        self.starting = False
+        self.home = str(sys._getframe(1).f_globals.get("__name__", ""))
+        """The module that made it."""
         self._notices: dict[str, list[str]] = {}
         _apps.append(self)
 
@@ -80,9 +97,9 @@ class App:
         return self.name
 
     @property
-    def app_id(self) -> None:
-        """None: an app has no id here."""
-        return None
+    def app_id(self) -> str | None:
+        """The id of the app while it runs; None otherwise."""
+        return self.running_as
 
     @property
     def image(self) -> Image:
@@ -166,8 +183,14 @@ class App:
 
         return lambda target: self._make(_as_partial(target), given)
 
+    run = _OnMachine("RunMethod", "Run the app around a program: `with app.run(): ...`. See `RunMethod`.")
+    deploy = _OnMachine("DeployMethod", "Deploy the app from its file. See `DeployMethod`.")
+
     def local_entrypoint(self, *positional: Any, name: str | None = None) -> Callable[[F], F]:
-        """Mark a function of this machine. It stays a plain function, for `zygo run` of a later release."""
+        """Mark a function that `zygo run` calls on this machine while the app is up; its parameters become options.
+
+        It stays a plain function. `name` is what `zygo run FILE::name` calls it instead of the Python function's name.
+        """
         if positional and callable(positional[0]):
             corrected = definition(positional[0], "app.local_entrypoint").called()
             raise InvalidError(f"@app.local_entrypoint lacks its parentheses. Write:\n\n{corrected.text()}")
@@ -252,14 +275,6 @@ class App:
     def server(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not supported yet."""
         raise refusal("@app.server()", NAMES["Server"])
-
-    def run(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not supported yet."""
-        raise refusal("app.run()", "Use `zygo serve FILE`, or .local() in this process.")
-
-    def deploy(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not supported yet."""
-        raise refusal("app.deploy()", "Use `zygo serve FILE`.")
 
     def get_dashboard_url(self) -> NoReturn:
         """Not supported yet."""

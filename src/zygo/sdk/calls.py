@@ -204,13 +204,17 @@ def failure(body: bytes, function: Target) -> Exception:
 
 
 async def request(own: door.Door, function: Target, inputs: Sequence[Payload]) -> Connection:
-    """Send inputs, one alone when it is large; the connection on which the answer comes, to be released. Raises what `refused` says."""
-    tail = None
-    if isinstance(inputs[0], large.Stored):
-        tail = inputs[0]
+    """Send inputs, one alone when it is large; the connection on which the answer comes, to be released.
+
+    Raises what `refused` says.
+    """
+    tail = inputs[0] if isinstance(inputs[0], large.Stored) else None
+    if tail is not None:
         body = frames.HEAD.pack(frames.INPUT, 0, 0, len(tail))
     else:
-        body = b"".join(frames.frame(frames.INPUT, place, bytes(data)) for place, data in enumerate(inputs))
+        body = b"".join(
+            frames.frame(frames.INPUT, place, data) for place, data in enumerate(inputs) if isinstance(data, bytes)
+        )
     try:
         return await own.request("POST", function.id, "/", body, door.call_headers(new_call_id()), tail)
     except (door.Refused, door.Lost) as error:

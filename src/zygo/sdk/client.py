@@ -124,12 +124,17 @@ class Client:
         await self._json("POST", f"/v1/sessions/{session}/release", {})
 
     @contextlib.asynccontextmanager
-    async def session(self, *, app: str, file: str, force: bool = False) -> AsyncIterator[Session]:
+    async def session(
+        self, *, app: str, file: str, force: bool = False, running: bool = False, detached: bool = False
+    ) -> AsyncIterator[Session]:
         """Open the session of an ephemeral app, which lives exactly as long as this context.
 
-        Raises ConflictError when another session serves `app` and `force` is not set.
+        Arguments:
+            force: take over from another session that serves `app`; else ConflictError is raised when there is one.
+            running: it is for one run of a program, beside any other app of that name; `finish` ends it in order.
+            detached: the app outlives this context until its functions have nothing to do.
         """
-        body = {"app": app, "file": file, "force": force}
+        body = {"app": app, "file": file, "force": force, "running": running, "detached": detached}
         async with self._stream("POST", "/v1/sessions", body, SILENCE_SECONDS) as lines:
             async for first in lines:
                 if first.get("type") == "session":
@@ -137,6 +142,10 @@ class Client:
                     return
                 break
             raise errors.ConnectionError("The server did not open a session")
+
+    async def finish(self, session: str) -> None:
+        """End the app of a session whose program is done; the session's last event follows when all is gone."""
+        await self._json("POST", f"/v1/sessions/{session}/finish", {}, seconds=STOP_APP_SECONDS)
 
     @contextlib.asynccontextmanager
     async def publish(self, session: str, app: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -238,7 +247,10 @@ class Client:
         if self._http is None:
             httpx = _library()
             self._http = httpx.AsyncClient(
-                transport=httpx.AsyncHTTPTransport(uds=self.socket, limits=httpx.Limits(max_connections=None)),
+                # No certificates: there is no TLS on a unix socket, and reading them takes 100 ms.
+                transport=httpx.AsyncHTTPTransport(
+                    uds=self.socket, limits=httpx.Limits(max_connections=None), verify=False
+                ),
                 base_url="http://zygo",
                 trust_env=False,
             )

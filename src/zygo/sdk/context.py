@@ -15,6 +15,9 @@ _function: str | None = None
 _functions: frozenset[str] | None = None
 _urls: dict[str, str] = {}
 _server_socket: str | None = None
+_loading = False
+_shown = False
+_functions_shown = False
 _call: ContextVar[tuple[str, str] | None] = ContextVar("zygo_call", default=None)
 
 
@@ -108,7 +111,44 @@ def current_input_id() -> str | None:
     return current[1] if current is not None else None
 
 
+def set_loading(loading: bool) -> None:
+    """Say that a user's module is being executed only to see what its app is."""
+    global _loading
+    _loading = loading
+
+
+def is_loading() -> bool:
+    """Whether a user's module is being executed only to see what its app is."""
+    return _loading
+
+
 @contextmanager
 def enable_output(show_progress: bool = True) -> Iterator[None]:
-    """Nothing: the command line shows all output. There so that programs that ask for it run."""
-    yield
+    """Show what `app.run()` and `app.deploy()` do inside this context, and what the functions print.
+
+    Arguments:
+        show_progress: False shows what the functions print alone.
+    """
+    global _shown, _functions_shown
+    before = _shown, _functions_shown
+    _shown, _functions_shown = _shown or show_progress, True
+    try:
+        yield
+    finally:
+        _shown, _functions_shown = before
+
+
+def show_functions() -> None:
+    """Show what functions print, in this process, from now on."""
+    global _functions_shown
+    _functions_shown = True
+
+
+def progress_shown() -> bool:
+    """Whether what is done with apps is shown."""
+    return _shown
+
+
+def functions_shown() -> bool:
+    """Whether what functions print is shown."""
+    return _functions_shown

@@ -88,6 +88,14 @@ def user_error(error: BaseException, roots: Iterable[str], closure: modules.Clos
     )
 
 
+def shown(error: BaseException, root: str) -> str:
+    """What a program below the directory `root` raised, as Python prints it, without what called it and frames of ours."""
+    trace = _trim(error.__traceback__, (root,))
+    if trace is not None:
+        error = error.with_traceback(trace)
+    return _format(error, (root,))
+
+
 def locate(error: Error, roots: Iterable[str]) -> None:
     """Put the user's file and line in front of the message of one of our errors that their code ran into."""
     file, line = _place(error, _trim(error.__traceback__, tuple(roots)), tuple(roots))

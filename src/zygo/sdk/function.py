@@ -39,6 +39,7 @@ class Function:
         self.options = options
         self.known: tuple[Any, float] | None = None
         self._served_in: str | None = None
+        self._url: str | None = None
 
     def __repr__(self) -> str:
         return f"Function({self.name!r})"
@@ -53,18 +54,22 @@ class Function:
         """Run the function in this process, with this process's environment. Returns and raises what it does."""
         return self.raw(*args, **kwargs)
 
-    def serve_in(self, app: str) -> None:
-        """Say that the app which this process defines is served under the name `app`."""
-        self._served_in = app
+    def serve_in(self, app: str | None, url: str | None = None) -> None:
+        """Say that the app which this process defines is served, with this name or id; None: not any more.
+
+        `url` is that of a web function, where it is known.
+        """
+        self._served_in, self._url, self.known = app, url, None
 
     @property
     def app_name(self) -> str:
-        """The name of the app in which the server has this function. Raises ExecutionError when it is not served."""
+        """The name, or id, of the app in which the server has this function. Raises ExecutionError when it is not served."""
         if self._served_in is None:
             app = self.app.name or "NAME"
             raise ExecutionError(
-                f"Function {self.name!r} is not served from this process. Call the one of an app that is served or deployed "
-                f"with zygo.Function.from_name({app!r}, {self.name!r}), or run it here with {self.name}.local(...)."
+                f"Function {self.name!r} is not served from this process. Start its app with `with app.run():` or "
+                f"`zygo run FILE`, call the one of an app that is served or deployed with "
+                f"zygo.Function.from_name({app!r}, {self.name!r}), or run it here with {self.name}.local(...)."
             )
         return self._served_in
 
@@ -84,7 +89,7 @@ class Function:
 
     def get_web_url(self) -> str | None:
         """The URL of a web function while it is served; None when it has none or this process does not know it."""
-        return context.web_url(self.name) if self.web else None
+        return (self._url or context.web_url(self.name)) if self.web else None
 
     @property
     def web_url(self) -> str | None:
@@ -191,6 +196,7 @@ class NamedFunction(Function):
         self.name = name
         self.known = None
         self._served_in = app_name
+        self._url = None
 
     def __repr__(self) -> str:
         return f"Function.from_name({self.app_name!r}, {self.name!r})"

@@ -20,20 +20,29 @@ CHUNK = 256 * 1024
 
 
 class Stored:
-    """A payload in a file that is gone with this object."""
+    """A payload in a file without a name, which is gone with this object. It owns the descriptor."""
 
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self.file = file
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
         self.size = size
 
     def __len__(self) -> int:
         return self.size
 
+    def __del__(self) -> None:
+        os.close(self._fd)
+
     def chunks(self) -> Iterator[bytes]:
         """Its content, from the beginning each time."""
-        self.file.seek(0)
-        while chunk := self.file.read(CHUNK):
+        at = 0
+        while chunk := os.pread(self._fd, CHUNK, at):
             yield chunk
+            at += len(chunk)
+
+    def open(self) -> IO[bytes]:
+        """A file at its beginning, for the caller to close. One at a time."""
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        return os.fdopen(os.dup(self._fd), "rb")
 
 
 Payload = Union[bytes, Stored]
@@ -43,30 +52,35 @@ class Spool:
     """What pickle writes to: memory, and a file once that is too much."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = io.BytesIO()
-        self._size = 0
-        self._on_disk = False
+        self._memory = io.BytesIO()
+        self._stored: Stored | None = None
+        self._fd = -1
 
     def write(self, data: Any) -> int:
-        size = data.nbytes if isinstance(data, memoryview) else len(data)
-        self._size += size
-        if not self._on_disk and self._size > frames.INLINE_BYTES:
-            kept, self._file, self._on_disk = self._file, _unnamed_file(), True
-            assert isinstance(kept, io.BytesIO)
-            self._file.write(kept.getbuffer())
-        self._file.write(data)
-        return size
+        view = memoryview(data).cast("B")
+        if self._stored is None:
+            if self._memory.tell() + view.nbytes <= frames.INLINE_BYTES:
+                return self._memory.write(view)
+            self._fd = _unnamed_file()
+            self._stored = Stored(self._fd, 0)
+            kept, self._memory = self._memory, io.BytesIO()
+            self._append(self._stored, kept.getbuffer())
+        self._append(self._stored, view)
+        return view.nbytes
+
+    def _append(self, stored: Stored, view: memoryview) -> None:
+        stored.size += view.nbytes
+        while view.nbytes:
+            view = view[os.write(self._fd, view) :]
 
     def restart(self) -> None:
         """Forget what was written."""
-        self.__init__()  # type: ignore[misc]
+        self._memory, self._stored = io.BytesIO(), None
 
     def payload(self) -> Payload:
-        """What was written."""
-        if isinstance(self._file, io.BytesIO):
-            return self._file.getvalue()
-        self._file.flush()
-        return Stored(self._file, self._size)
+        """What was written. Nothing more is written afterwards."""
+        stored, self._stored = self._stored, None
+        return self._memory.getvalue() if stored is None else stored
 
 
 class Parts:
@@ -107,7 +121,9 @@ class Parts:
         return self._buffer.getvalue()
 
 
-def _unnamed_file() -> IO[bytes]:
+def _unnamed_file() -> int:
     # /tmp is often memory, which is what a file is to spare.
     directory = "/var/tmp" if os.access("/var/tmp", os.W_OK) and "TMPDIR" not in os.environ else None
-    return tempfile.TemporaryFile(dir=directory, prefix="zygo-")
+    fd, path = tempfile.mkstemp(prefix="zygo-", dir=directory)
+    os.unlink(path)
+    return fd

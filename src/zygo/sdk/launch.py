@@ -31,6 +31,9 @@ from zygo.sdk.client import Client
 from zygo.sdk.delegation import scope_prefix
 from zygo.version import fingerprint, version
 
+STARTUP = str(Path(__file__).resolve().parent.parent / "startup")
+"""What `zygo python` puts on PYTHONPATH: Python imports its start from there."""
+
 START_SECONDS = 60.0
 """A first start imports everything from a cold disk; measured well under 5 s, so this only catches a hang."""
 
@@ -246,6 +249,13 @@ async def spawn(place: Place) -> str:
         threading.Thread(target=process.wait, name="reap server", daemon=True).start()
 
 
+def _environment() -> dict[str, str]:
+    """This process's, without what `zygo python` put in for its programs."""
+    path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != STARTUP]
+    others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**others, "PYTHONPATH": os.pathsep.join(path)} if path else others
+
+
 def _detach(place: Place, prefix: list[str]) -> tuple[subprocess.Popen[bytes], int]:
     """The server's process and the pipe on which it replies. `prefix` is a command that becomes the one after it."""
     read_end, write_end = os.pipe()
@@ -262,6 +272,7 @@ def _detach(place: Place, prefix: list[str]) -> tuple[subprocess.Popen[bytes], i
                 stderr=log,
                 pass_fds=[write_end],
                 cwd="/",
+                env=_environment(),
                 start_new_session=True,
             )
     except OSError as error:

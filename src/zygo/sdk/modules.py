@@ -51,10 +51,10 @@ class Closure:
                 found[path] = self._source(path)
         return [found[path] for path in sorted(found)]
 
-    def third_party(self) -> tuple[str, ...]:
+    def third_party(self, main: str = "") -> tuple[str, ...]:
         """The modules from elsewhere that the files which are imported now have at their top level, in order; also
-        those that this machine lacks and the image has."""
-        live = [path for path, name in self.files.items() if name in sys.modules]
+        those that this machine lacks and the image has. `main` is imported, whatever its name in this process is."""
+        live = [path for path, name in self.files.items() if name in sys.modules or path == main]
         return tuple(dict.fromkeys(module for path in live for module in self.outside.get(path, ())))
 
     def watch(self) -> list[WatchRoot]:

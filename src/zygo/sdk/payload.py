@@ -91,11 +91,10 @@ def loads(data: Any, what: str, origin: str) -> Any:
     try:
         if isinstance(data, bytes):
             return pickle.loads(data)
-        file = data
         if isinstance(data, large.Stored):
-            file = data.file
-            file.seek(0)
-        return pickle.load(file)
+            with data.open() as file:
+                return pickle.load(file)
+        return pickle.load(data)
     except Exception as error:
         raise DeserializationError(unreadable(error, what, origin)) from error
 

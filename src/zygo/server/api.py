@@ -41,6 +41,7 @@ def build_api(server: Server) -> Starlette:
         Route("/v1/sessions", api.open_session, methods=["POST"]),
         Route("/v1/sessions/{id}/hold", api.hold, methods=["POST"]),
         Route("/v1/sessions/{id}/release", api.release, methods=["POST"]),
+        Route("/v1/sessions/{id}/finish", api.finish, methods=["POST"]),
         Route("/v1/sessions/{id}/revisions", api.publish, methods=["POST"]),
         Route("/v1/apps", api.apps),
         Route("/v1/apps/{name}/deployments", api.deploy, methods=["POST"]),
@@ -101,7 +102,8 @@ class _Api:
     async def open_session(self, request: Request) -> Response:
         body = await _json(request)
         app, file = str(body.get("app") or ""), str(body.get("file") or "")
-        session = await self._server.apps.open(app, file, force=bool(body.get("force")))
+        flags = {name: bool(body.get(name)) for name in ("force", "running", "detached")}
+        session = await self._server.apps.open(app, file, **flags)
 
         return _SessionResponse(session)
 
@@ -111,6 +113,10 @@ class _Api:
 
     async def release(self, request: Request) -> Response:
         self._server.apps.by_session(request.path_params["id"]).release()
+        return JSONResponse({})
+
+    async def finish(self, request: Request) -> Response:
+        await self._server.apps.finish(self._server.apps.by_session(request.path_params["id"]))
         return JSONResponse({})
 
     async def publish(self, request: Request) -> Response:
@@ -154,7 +160,16 @@ class _Api:
         )
 
     async def stop_app(self, request: Request) -> Response:
-        return JSONResponse(await self._server.deployed.stop(request.path_params["name"]))
+        name, apps = request.path_params["name"], self._server.apps
+        running = [] if apps.find(name, "deployed") else apps.runs(name)
+        if not running:
+            return JSONResponse(await self._server.deployed.stop(name))
+        containers = sum(pool.total for app in running for g in app.generations for pool in g.pools.values())
+        for app in running:
+            await apps.end(app)
+            if app.session is not None:
+                app.session.end(f"`zygo app stop {name}`")
+        return JSONResponse({"name": name, "containers": containers})
 
     async def missing_blobs(self, request: Request) -> Response:
         body = await _json(request)
@@ -180,7 +195,7 @@ class _SessionResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._session.end("its command is gone")
+            self._session.client_gone()
 
 
 T = TypeVar("T")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zygo.scheduler.pool import Pool
     from zygo.server.addresses import Addresses
     from zygo.server.app_logs import AppLog, AppLogs
+    from zygo.server.live import Kind
     from zygo.settings import Settings
 
 log = logging.getLogger("zygo.apps")
@@ -35,6 +36,9 @@ CALL_GRACE = 15.0
 
 END_GRACE = 1.0
 """Seconds that containers have when their ephemeral app ends: `serve` was ended by a person who is waiting."""
+
+FINISH_GRACE = 10.0
+"""Seconds that containers have when a program is done: their last words are part of what it prints."""
 
 
 def function_id(key: str, kind: str, app: str, name: str) -> str:
@@ -96,10 +100,18 @@ class Apps:
         """The log of the app `name`. Whoever opens it closes it."""
         return self._logs.open(name, ephemeral=ephemeral)
 
-    async def open(self, name: str, file: str, *, force: bool) -> Session:
-        """A new ephemeral app. Raises ConflictError when one of that name is served, unless `force`."""
+    async def open(
+        self, name: str, file: str, *, force: bool = False, running: bool = False, detached: bool = False
+    ) -> Session:
+        """A new ephemeral app. Raises ConflictError when one of that name is served, unless `force`.
+
+        One that is `running` shares its name with any other; a `detached` one goes on without its client until its
+        functions have nothing to do.
+        """
         if not name:
             raise InvalidError("The app has no name.")
+        if running:
+            return self._begin(Session(name, file, running=True, detached=detached), "run")
         other = self.find(name, "ephemeral")
         if other is not None and other.session is not None:
             if not force:
@@ -109,10 +121,12 @@ class Apps:
                 )
             other.session.end(f"another `zygo serve --force` took over the app {name!r}")
             await self.end(other)
-        session = Session(name, file)
-        app = LiveApp(session.id, name, "ephemeral", self.open_log(name, ephemeral=True), session=session)
+        return self._begin(Session(name, file), "ephemeral")
+
+    def _begin(self, session: Session, kind: Kind) -> Session:
+        app = LiveApp(session.id, session.app, kind, self.open_log(session.app, ephemeral=True), session=session)
         self.add(app)
-        task = asyncio.get_running_loop().create_task(self._end_with_session(app, session), name=f"app {name}")
+        task = asyncio.get_running_loop().create_task(self._end_with_session(app, session), name=f"app {app.name}")
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         return session
@@ -156,8 +170,26 @@ class Apps:
         if self._ending:
             await asyncio.wait(self._ending)
 
+    async def finish(self, app: LiveApp) -> None:
+        """End an app whose program is done; its session ends last, so that all that was printed goes there."""
+        await self.end(app, FINISH_GRACE)
+        if app.session is not None:
+            app.session.end("the program has ended", "done")
+
+    def runs(self, name: str) -> list[LiveApp]:
+        """The programs that run under that name, or id."""
+        return [app for app in self._apps.values() if app.kind == "run" and name in (app.name, app.key)]
+
     async def _end_with_session(self, app: LiveApp, session: Session) -> None:
-        await session.ended.wait()
+        waits = [asyncio.ensure_future(event.wait()) for event in (session.ended, session.abandoned)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not session.ended.is_set():
+            await app.idle(session.ended)
+            session.end("its functions have nothing left to do")
         try:
             await self.end(app)
         except Exception:
@@ -222,7 +254,8 @@ class Apps:
         for function in functions:
             function.spec = generation.specs[function.name]
             function.endpoint = self._endpoint(app, function)
-            self.addresses.keep(function)
+            if app.kind != "run":  # it has its names once
+                self.addresses.keep(function)
             if app.kind == "ephemeral" and (names := domains.of(function.spec)):
                 app.note(f"custom_domains of {function.name} ({', '.join(names)}) take effect with `zygo deploy`.")
         gone = [f for f in app.functions.values() if f not in functions]
@@ -377,7 +410,7 @@ class Apps:
             {
                 "id": app.key,
                 "name": app.name,
-                "state": "serving" if app.session else "deployed",
+                "state": app.state,
                 "file": app.session.file if app.session else "",
                 "version": app.version,
                 "functions": [

@@ -20,8 +20,10 @@ class CalledFunctions:
         self._apps = apps
 
     def describe(self, app_name: str, name: str) -> dict[str, Any]:
-        """What a caller must know of a function. Raises NotFoundError."""
-        app = self._apps.find(app_name, "deployed") or self._apps.find(app_name, "ephemeral")
+        """What a caller must know of a function of the app with that name, or id. Raises NotFoundError."""
+        app = (
+            self._apps.get(app_name) or self._apps.find(app_name, "deployed") or self._apps.find(app_name, "ephemeral")
+        )
         if app is None:
             names = sorted({app.name for app in self._apps.all})
             there = f"There are: {', '.join(names)}." if names else "None is."

@@ -231,6 +231,7 @@ class Deployments:
         return RevisionPlan(
             id=files.name,
             app=work.app.name,
+            address=work.app.address,
             image=built.hash,
             python=built.python,
             binds=(built.venv,) if prefix.is_relative_to("/usr") else (built.venv, prefix),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Literal
 
 from zygo.server.requests import RequestLog
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 HOLD_SECONDS = 0.5
 """How long requests wait for code that was just saved, before the old code answers them after all."""
 
-Kind = Literal["ephemeral", "deployed", "preview"]
+IDLE_SECONDS = 3.0
+"""How long a detached app must have had nothing to do before it ends: one call may be about to follow another."""
+
+Kind = Literal["ephemeral", "run", "deployed", "preview"]
 
 
 class Generation:
@@ -63,8 +67,9 @@ class LiveApp:
 
     Arguments:
         key: unique on this server: the id of a session or of a deployed app.
-        kind: `ephemeral` lives as long as its session; `deployed` until it is stopped; `preview` is a kept revision of
-            a deployed app under names of its own.
+        kind: `ephemeral` lives as long as its session; `run` too, and there may be several of one name, each under
+            hostnames of its own; `deployed` until it is stopped; `preview` is a kept revision of a deployed app under
+            names of its own.
         version: of the active revision; 0 for an ephemeral one, which counts none.
 
     While `wake` is set nothing of it runs yet, and it is called whenever a request waits for the app.
@@ -100,17 +105,49 @@ class LiveApp:
     @property
     def suffix(self) -> str:
         """What its hostnames end in, after a dash."""
-        return {"ephemeral": "dev", "deployed": "", "preview": f"v{self.version}"}[self.kind]
+        return {
+            "ephemeral": "dev",
+            "run": f"r{self.key[-7:]}",
+            "deployed": "",
+            "preview": f"v{self.version}",
+        }[self.kind]
+
+    @property
+    def address(self) -> str:
+        """How its functions find each other: by its name, or, while others may have that too, by its id."""
+        return self.name if self.session is None else self.key
 
     @property
     def debug(self) -> bool:
         """Whether callers may see tracebacks: under `serve` the caller is the developer."""
-        return self.kind == "ephemeral"
+        return self.session is not None
 
     @property
     def busy(self) -> bool:
         """Whether a request waits or is in flight."""
         return any(f.admission.waiting or f.admission.in_flight for f in self.functions.values())
+
+    @property
+    def state(self) -> str:
+        """What a list of apps says of it."""
+        if self.session is None:
+            return self.kind
+        if self.kind == "ephemeral":
+            return "serving"
+        return "detached" if self.session.abandoned.is_set() else "running"
+
+    async def idle(self, stop: asyncio.Event) -> None:
+        """Return once it had nothing to do for IDLE_SECONDS, or `stop` is set."""
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        while not stop.is_set():
+            if self.busy:
+                since = loop.time()
+            left = since + IDLE_SECONDS - loop.time()
+            if left <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), min(left, IDLE_SECONDS))
 
     def emit(self, event: dict[str, Any]) -> None:
         """Tell whoever holds the app's session, if somebody does."""

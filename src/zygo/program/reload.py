@@ -17,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from zygo import errors, model
-from zygo.cli import headstart
+from zygo.program import headstart
 
 if TYPE_CHECKING:
     from zygo.loader import AppRef, Evaluated

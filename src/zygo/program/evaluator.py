@@ -1,4 +1,4 @@
-"""The warm loader's process: `python -P -m zygo.cli.evaluator FD`, started by `reload`.
+"""The warm loader's process: `python -P -m zygo.program.evaluator FD`, started by `reload`.
 
 It imports what is expensive and does not change (zygo's own loader, the third-party modules of the last evaluation)
 and then forks a child for each evaluation, so that the user's own modules are imported anew every time and nothing

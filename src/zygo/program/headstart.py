@@ -31,7 +31,7 @@ def _spawn() -> tuple[subprocess.Popen[bytes], socket.socket]:
     with theirs:
         # -P: the current folder's modules must not stand in for the standard library's.
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "zygo.cli.evaluator", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", "zygo.program.evaluator", str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,

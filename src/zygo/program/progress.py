@@ -1,4 +1,4 @@
-"""What every command shows while the server makes a revision: its events, and then the functions and how to call them."""
+"""What is shown while the server makes a revision: its events, and then the functions and how to call them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from zygo import errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
-    from zygo.cli.output import Output
+    from zygo.program.screen import Screen
     from zygo.sdk.client import Client
 
 LAST = ("published", "unchanged", "failed", "missing")
 """The kinds of event with which a revision's stream ends."""
 
 
-async def follow(output: Output, events: AsyncIterator[dict[str, Any]], *, verbose: bool) -> dict[str, Any]:
+async def follow(output: Screen, events: AsyncIterator[dict[str, Any]], *, verbose: bool) -> dict[str, Any]:
     """Show what happens; the last event. Raises ConnectionError when the server is gone before it."""
     async for event in events:
         kind = event.get("type")
@@ -32,8 +33,16 @@ async def follow(output: Output, events: AsyncIterator[dict[str, Any]], *, verbo
     raise errors.ConnectionError("The server went away")
 
 
+async def follow_all(
+    output: Screen, opened: AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]], *, verbose: bool
+) -> dict[str, Any]:
+    """Open a revision's stream and `follow` it."""
+    async with opened as events:
+        return await follow(output, events, verbose=verbose)
+
+
 async def change(
-    output: Output, client: Client, name: str, what: str, body: dict[str, Any], *, verbose: bool = False
+    output: Screen, client: Client, name: str, what: str, body: dict[str, Any], *, verbose: bool = False
 ) -> dict[str, Any]:
     """Ask for a change of the deployed app `name` (Client.change) and `follow` it."""
     try:
@@ -51,7 +60,7 @@ def where(event: dict[str, Any]) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def show_function(output: Output, function: dict[str, Any]) -> None:
+def show_function(output: Screen, function: dict[str, Any]) -> None:
     """The URL of a function, and a line to paste that calls it; of one without a URL its name."""
     name, url = str(function["name"]), str(function["url"])
     if not url:
