@@ -44,7 +44,7 @@ def application(function: Any, timeout: float = 10.0, max_inputs: int = 4) -> ca
         policy=SimpleNamespace(max_inputs=max_inputs),
         options=SimpleNamespace(timeout=timeout),
     )
-    return calls.App(made, debug=True)
+    return calls.App(made)
 
 
 class Cycle:

@@ -109,6 +109,9 @@ def serve(
     timeout: Annotated[
         float | None, typer.Option("--timeout", metavar="SECS", min=0.0, help="End after this many seconds.")
     ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Open a tunnel, so that the endpoints have public URLs while this runs.")
+    ] = False,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="Show when each line was written.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
     at: At = None,
@@ -121,7 +124,7 @@ def serve(
     from zygo.cli import output
     from zygo.cli import serve as serving
 
-    options = serving.Options(ref, module, name, not no_reload, force, timeout, verbose)
+    options = serving.Options(ref, module, name, not no_reload, force, timeout, verbose, share)
     out = output.make(sys.stdout, sys.stderr, timestamps=timestamps)
     try:
         code = serving.run(options, out)

@@ -16,6 +16,7 @@ from zygo.gateway.admission import Admission
 from zygo.gateway.proxy_auth import Tokens
 from zygo.gateway.routes import Endpoint, RequestRecord, Routes
 from zygo.scheduler.pool import Pool
+from zygo.server import domains
 from zygo.server.live import Generation, LiveApp, LiveFunction
 from zygo.server.remote_sessions import RemoteSession
 from zygo.server.sessions import Session
@@ -23,7 +24,7 @@ from zygo.server.traffic import FunctionTraffic
 from zygo.server.variants import Variants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from zygo.engine.base import Revision
     from zygo.gateway.calls import Dispatcher
@@ -259,7 +260,8 @@ class Apps:
     @contextlib.contextmanager
     def claim(self, app: LiveApp, generation: Generation) -> Iterator[None]:
         """Between the last look and `publish` a revision is recorded, which takes time: no other app may get one of the
-        hostnames of `generation` meanwhile. Raises ConflictError when one has got it before."""
+        hostnames or domains of `generation` meanwhile. Raises ConflictError when one has got it before."""
+        self.check_domains(app, generation.specs.values())
         for function in generation.functions.values():
             self._check_free(app, function.name, function.hostname)
         claim = (app, generation)
@@ -268,6 +270,12 @@ class Apps:
             yield
         finally:
             self._claims.remove(claim)
+
+    def check_domains(self, app: LiveApp, specs: Iterable[FunctionSpec]) -> None:
+        """Raises InvalidError or ConflictError when `app` may not have the custom domains of `specs`."""
+        live = [(other, [f.spec for f in other.functions.values() if f.spec]) for other in self._apps.values()]
+        claimed = [(claimer, list(made.specs.values())) for claimer, made in self._claims]
+        domains.check(app, specs, [*live, *claimed], self._settings.domain)
 
     def _check_free(self, app: LiveApp, name: str, hostname: str) -> None:
         if app.kind == "preview" or not hostname:
@@ -292,6 +300,8 @@ class Apps:
             function.endpoint = self.endpoint(app, function)
             if app.kind != "run":  # it has its names once
                 self.addresses.keep(function)
+            if app.kind == "ephemeral" and (names := domains.of(generation.specs[function.name])):
+                app.note(f"custom_domains of {function.name} ({', '.join(names)}) take effect with `zygo deploy`.")
         self.update_routes()
         lines = {f.admission for f in functions}
         for function in gone:
@@ -320,6 +330,7 @@ class Apps:
         """Swap the gateway's table for what the live apps say now. An app's own name wins over a preview's."""
         hosts: dict[str, Endpoint] = {}
         ports: dict[int, Endpoint] = {}
+        wildcards: dict[str, Endpoint] = {}
         called = dict(self._calls_api)
         self.called = {}
         for app in sorted(self._apps.values(), key=lambda each: each.kind != "preview"):
@@ -334,9 +345,12 @@ class Apps:
                 if function.port is not None:
                     ports[function.port] = function.endpoint
                 if app.kind == "deployed":
+                    for domain in domains.of(function.spec):
+                        table, name = (wildcards, domain[2:]) if domain.startswith("*.") else (hosts, domain)
+                        table[name] = function.endpoint
                     preview = self.addresses.label(app, function.spec, f"v{app.version}")
                     hosts.setdefault(self.addresses.hostname(preview), function.endpoint)
-        self._gateway.routes = Routes(MappingProxyType(hosts), MappingProxyType(ports))
+        self._gateway.routes = Routes(MappingProxyType(hosts), MappingProxyType(ports), MappingProxyType(wildcards))
         self._gateway.functions = Routes(MappingProxyType(called))
         if self.dispatcher is not None:
             self.dispatcher.poke()
