@@ -85,6 +85,26 @@ postgresql() {
     packages postgresql
 }
 
+# openssh: Debian's packages of ssh and its server, for tests that run a private sshd. The package would start one for this machine, now
+# and at every boot; a machine that has none keeps having none: its units are masked before, and a policy forbids the start.
+openssh() {
+    local policy=/usr/sbin/policy-rc.d own='' unit
+    [ -n "$(missing_packages openssh-server)" ] || { packages openssh-client; return; }
+    command -v apt-get >/dev/null && as_root true || { packages openssh-server openssh-client; return; }
+    say "Installing openssh-server without a running sshd: ssh.service and ssh.socket are masked"
+    for unit in ssh.service ssh.socket; do
+        [ -e "/etc/systemd/system/$unit" ] || as_root sh -c "mkdir -p /etc/systemd/system && ln -s /dev/null '/etc/systemd/system/$unit'"
+    done
+    if [ ! -e "$policy" ]; then
+        own=1
+        as_root sh -c "printf '#!/bin/sh\nexit 101\n' >'$policy' && chmod 755 '$policy'"
+    fi
+    local status=0
+    packages openssh-server openssh-client || status=$?
+    [ -z "$own" ] || as_root rm -f "$policy"
+    return "$status"
+}
+
 quiet_try() { "$@" >/dev/null 2>&1 </dev/null; }
 
 # is_python PATH MINOR: PATH is a CPython 3 of at least that minor version that runs.

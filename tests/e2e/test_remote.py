@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import sys
 import time
@@ -13,7 +12,7 @@ import pytest
 
 from e2e import machines as kit
 from e2e.machines import SERVER, Machines
-from zygo.testing.harness import until
+from zygo.testing.harness import Place, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,10 +79,21 @@ def machines() -> Iterator[Machines]:
         ca, cert, key = made.certificate()
         made.server.environment |= {"ZYGO_CONTROL_CERT": str(cert), "ZYGO_CONTROL_KEY": str(key)}
         made.laptop.environment["SSL_CERT_FILE"] = str(ca)
+        build_image(made)
         made.server.start_server()
         if kit.has_sshd():
             made.sshd()
         yield made
+
+
+def build_image(machines: Machines) -> None:
+    """The server's machine has no way to a package index: its image is built before, outside."""
+    outside = Place(root=machines.server.root)
+    file = machines.laptop.root / "hello.py"
+    file.write_text(program(0))
+    outside.deploy(file, "--name", "first")
+    assert outside.zygo("app", "stop", "first", "--yes").code == 0
+    outside.stop_server()
 
 
 @pytest.fixture(params=[pytest.param("ssh", marks=needs_ssh), "https"])
@@ -211,16 +221,14 @@ def test_what_is_wrong_with_ssh_is_said(machines: Machines) -> None:
 
     plain = f"ssh -F {machines.keys}/client"
     assert "does not trust the host key" in said(ZYGO_SSH=f"{plain} -o UserKnownHostsFile=/dev/null")
-    assert "needs a key that ssh finds" in said(ZYGO_SSH=f"{plain} -o IdentityFile=/dev/null")
+    assert "needs a key that ssh finds" in said(ZYGO_SSH=f"{plain} -o PubkeyAuthentication=no")
     assert "cannot reach" in said(ZYGO_SERVER=f"ssh://root@{SERVER}:1")
-    config = machines.keys / "config"
-    assert re.search(r"Port \d+", config.read_text())
 
 
 def test_what_is_wrong_with_https_is_said(machines: Machines) -> None:
     good = token(machines, "reader", "--scope", "read")
 
-    def said(**env: str | None) -> str:
+    def said(**env: str) -> str:
         wanted = {"ZYGO_SERVER": f"https://{SERVER}:{CONTROL}", "ZYGO_TOKEN": good, **env}
         done = machines.laptop.zygo(
             "app", "stop", "hello", "--yes", env={k: v for k, v in wanted.items() if v is not None}

@@ -13,6 +13,7 @@ from pathlib import Path
 from postgres_kit import Cluster
 from store_kit import BY, opened, spec
 from upgrade.test_upgrade import FOLDER, contents
+from zygo.model import AuditEntry, TokenRecord
 from zygo.settings import Settings
 from zygo.store.tables import HEAD
 
@@ -26,6 +27,12 @@ async def fill(settings: Settings) -> object:
             made = await store.add_revision("hello", f"d{number}", spec(number=number), BY, 10.0 + number)
         await store.prune(made.app_id, 2)
         await store.add_revision("another", "d5", spec("another", 5), BY, 20.0)
+        await store.access.add_token(
+            TokenRecord("0a1b", "ci", ("read", "call"), "ab" * 32, 1.5, "local:ada", 9e9, 2.5, "cd" * 32, 3.5)
+        )
+        await store.access.add_audit(
+            AuditEntry("au-1", 4.5, "ci", "0a1b", "10.0.0.1", "deploy", "hello", "published", '{"version": 2}')
+        )
         return await contents(store)
 
 
