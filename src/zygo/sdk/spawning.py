@@ -179,10 +179,7 @@ def _arguments(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
             f"The arguments of {function.name} have {len(data) >> 20} MiB, and at most {MAX_REQUEST >> 20} MiB can be kept for "
             f"a spawned call. Write them to a file or a bucket and pass its name."
         )
-    if isinstance(data, bytes):
-        return data
-    with data.file:
-        return b"".join(data.chunks())
+    return data if isinstance(data, bytes) else b"".join(data.chunks())
 
 
 def _spawn_input(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
