@@ -54,7 +54,7 @@ async def _ask(method: str, path: str, body: bytes) -> bytes:
     """One request to the server itself, repeated when it goes away in the middle. Raises ConnectionError: at once when this
     process has never reached a server, since there may be none."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + RECONNECT_SECONDS
+    deadline: float | None = None
     own = await door.door()
     while True:
         try:
@@ -65,7 +65,9 @@ async def _ask(method: str, path: str, body: bytes) -> bytes:
             finally:
                 own.release(connection)
         except errors.ConnectionError as error:
-            if loop.time() >= deadline or not (own.path in _reached or isinstance(error, door.Lost)):
+            now = loop.time()
+            deadline = deadline or now + RECONNECT_SECONDS
+            if now >= deadline or not (own.path in _reached or isinstance(error, door.Lost)):
                 raise
             await asyncio.sleep(RECONNECT_PAUSE)
 
