@@ -15,7 +15,7 @@ import pytest
 import zygo
 
 PACKAGE = Path(zygo.__file__).parent
-BASE = {"errors", "settings", "paths", "model", "wire", "version"}
+BASE = {"errors", "settings", "paths", "model", "wire", "version", "interfaces"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     **{name: BASE for name in BASE},

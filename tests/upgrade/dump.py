@@ -30,7 +30,9 @@ async def fill(settings: Settings) -> object:
         await store.prune(made.app_id, 2)
         await store.add_revision("another", "d5", spec("another", 5), BY, 20.0)
         one = NewCall("fc-one", made.app_id, "hello", "plain", "fu-1", "3.11.2", (Payload(b"\x00one"),))
-        many = NewCall("fc-many", "s-gone", "dev", "plain", "fu-2", "3.9.1", tuple(Payload(b"%d" % n) for n in range(3)))
+        many = NewCall(
+            "fc-many", "s-gone", "dev", "plain", "fu-2", "3.9.1", tuple(Payload(b"%d" % n) for n in range(3))
+        )
         await store.calls.add([one, many], 30.0, 1)
         outcomes = [
             Outcome(2, "fc-many", CallState.SUCCEEDED, "v", Payload(b"\xffresult")),

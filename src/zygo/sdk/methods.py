@@ -9,7 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from zygo.errors import InvalidError
-from zygo.sdk.unsupported import refusal
 
 if TYPE_CHECKING:
     from zygo.sdk.function import Function
@@ -56,17 +55,5 @@ class Bound:
         return self._operation().asynchronous(self._function, args, kwargs)
 
     def _operation(self) -> Any:
-        if self._name not in _HOMES:
-            if self._name in ("spawn", "spawn_map"):
-                self._function.check_call(self._name)
-            raise refusal(f"Function {self._function.name!r}: .{self._name}()", LATER[self._name])
         module = importlib.import_module(f"zygo.sdk.{_HOMES[self._name]}")
         return module.OPERATIONS[self._name]
-
-
-LATER = {
-    "with_options": "Set it in @app.function(...).",
-    "with_concurrency": "Put @zygo.concurrent(...) below @app.function().",
-    "with_batching": "Take a list as the function's argument.",
-}
-"""Methods that a later release brings, and what to use instead."""

@@ -22,8 +22,11 @@ class CalledFunctions:
     def __init__(self, apps: Apps) -> None:
         self._apps = apps
 
-    def describe(self, app_name: str, name: str) -> dict[str, Any]:
-        """What a caller must know of a function of the app with that name, or id. Raises NotFoundError."""
+    def describe(self, app_name: str, name: str, variant: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What a caller must know of a function, or of a variant of it. The app is told by its name or id.
+
+        Raises NotFoundError, InvalidError.
+        """
         app = (
             self._apps.get(app_name) or self._apps.find(app_name, "deployed") or self._apps.find(app_name, "ephemeral")
         )
@@ -33,13 +36,16 @@ class CalledFunctions:
             raise NotFoundError(f"No app called {app_name!r} is deployed or served. {there}")
         function = app.functions.get(name)
         if function is None or function.spec is None:
-            known = ", ".join(sorted(app.functions)) or "none"
+            known = ", ".join(sorted(f.name for f in app.functions.values() if f.name == f.shown)) or "none"
             raise NotFoundError(f"The app {app_name!r} has no function {name!r}. It has: {known}.")
+        if variant is not None or self._has_parameters(app, function):
+            function = self._apps.variants.ensure(app, function, variant or {})
         spec = function.spec
+        assert spec is not None
         return {
             "id": function.id,
             "app": app.name,
-            "name": function.name,
+            "name": function.shown,
             "web_url": function.url if spec.web is not None else None,
             "generator": spec.is_generator,
             "retries": encode(spec.retries),
@@ -51,7 +57,7 @@ class CalledFunctions:
     def stats(self, identifier: str) -> dict[str, int]:
         """How busy a function is. Raises NotFoundError."""
         app, function = self._find(identifier)
-        pools = [g.pools[function.name] for g in app.generations if function.name in g.pools]
+        pools = [g.pools[function.pool] for g in app.generations if function.pool in g.pools]
         policy = function.spec.policy if function.spec is not None else ScalePolicy()
         ready, at_work = sum(pool.ready for pool in pools), function.admission.in_flight
         return {
@@ -67,9 +73,14 @@ class CalledFunctions:
         Raises NotFoundError, InvalidError.
         """
         app, function = self._find(identifier)
+        if function.owner:
+            raise InvalidError(
+                f"{function.shown} shares its containers with the other methods of its class. "
+                f"Use update_autoscaler() of the object."
+            )
         if not app.generations:
             raise InvalidError(f"The app {app.name!r} sleeps. Call one of its functions first.")
-        scheduler, pool = self._apps.scheduler, app.generations[-1].pools[function.name]
+        scheduler, pool = self._apps.scheduler, app.generations[-1].pools[function.pool]
         policy = scaling.changed(f"Function {function.name!r}", scheduler.policy(pool), settings)
         scheduler.add(pool, policy)
         return {name: getattr(policy, name) for name in scaling.SETTINGS}
@@ -99,8 +110,8 @@ class CalledFunctions:
 
         def kill(backend: Backend) -> None:
             for generation in app.generations:
-                if function.name in generation.pools:
-                    generation.pools[function.name].kill(
+                if function.pool in generation.pools:
+                    generation.pools[function.pool].kill(
                         backend.id, f"{function.name} was cancelled with its container."
                     )
 
@@ -110,6 +121,10 @@ class CalledFunctions:
         """Inputs that can be at work at once."""
         most = self._apps.scheduler.max_containers
         return min(spec.policy.max_containers or most, most) * spec.policy.max_inputs
+
+    def _has_parameters(self, app: LiveApp, function: LiveFunction) -> bool:
+        owner = app.functions[function.pool].spec
+        return owner is not None and bool(owner.parameters)
 
     def _find(self, identifier: str) -> tuple[LiveApp, LiveFunction]:
         for app in self._apps.all:

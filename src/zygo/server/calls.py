@@ -44,6 +44,7 @@ def build_calls_api(functions: CalledFunctions, dispatcher: Dispatcher) -> Starl
     api = _CallsApi(functions)
     routes = [
         Route("/v1/functions", api.find),
+        Route("/v1/functions", api.find_variant, methods=["POST"]),
         Route("/v1/functions/{id}/stats", api.stats),
         Route("/v1/functions/{id}/autoscaler", api.update_autoscaler, methods=["POST"]),
         *SpawnedApi(functions, dispatcher).routes,
@@ -76,19 +77,32 @@ class _CallsApi:
         query = request.query_params
         return JSONResponse(self._functions.describe(query.get("app", ""), query.get("name", "")))
 
+    async def find_variant(self, request: Request) -> Response:
+        """The same with parameters or options, which may be secrets and so are no part of the URL."""
+        body = await _json(request)
+        variant = body.get("variant")
+        if not isinstance(variant, dict):
+            raise InvalidError("The variant is not a JSON object.")
+        return JSONResponse(self._functions.describe(str(body.get("app", "")), str(body.get("name", "")), variant))
+
     async def stats(self, request: Request) -> Response:
         """How busy it is."""
         return JSONResponse(self._functions.stats(request.path_params["id"]))
 
     async def update_autoscaler(self, request: Request) -> Response:
         """Other bounds, until the next revision."""
-        try:
-            settings = json.loads(await request.body() or b"{}")
-        except ValueError:
-            settings = None
-        if not isinstance(settings, dict):
-            raise InvalidError("The settings of the autoscaler are not a JSON object.")
+        settings = await _json(request)
         return JSONResponse(self._functions.update_autoscaler(request.path_params["id"], settings))
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.body() or b"{}")
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise InvalidError("The request's body is not a JSON object.")
+    return body
 
 
 async def _error_response(request: Request, error: Exception) -> Response:

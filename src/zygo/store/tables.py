@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-HEAD = "0002"
+HEAD = "0004"
 """The newest migration. A database that is at it needs none, and then Alembic is not even imported."""
 
 VERSION_TABLE = "zygo_version"
@@ -56,6 +56,45 @@ revisions = sa.Table(
     # The functions' env, sealed (vault.py); NULL when there is none, or the revision is no longer kept.
     sa.Column("sealed_env", sa.Text),
 )
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    # Part of the token itself, and no secret.
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    # Scopes, separated by spaces.
+    sa.Column("scopes", sa.Text, nullable=False),
+    # SHA-256 of the secret part, in hexadecimal.
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Double),
+    sa.Column("last_used_at", sa.Double),
+    # The secret before the last rotation, while it is accepted too.
+    sa.Column("old_hash", sa.Text),
+    sa.Column("old_until", sa.Double),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    # Made by the server: grows from one entry to the next.
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    # The token's name, or "local:" and the user; the token's id, and where it came from, are empty for the latter.
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("token_id", sa.Text, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    # JSON, different for each action.
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Index("audit_at", "at"),
+)
+"""Who changed what. Rows are only ever added."""
+
 
 # In SQLite a key that is an INTEGER is the row's own number: no second tree.
 _Position = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -113,3 +152,14 @@ inputs = sa.Table(
         postgresql_where=sa.text("state = 'pending'"),
     ),
 )
+
+
+proxy_tokens = sa.Table(
+    "proxy_tokens",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    # SHA-256 of the secret, in hexadecimal; the secret itself is nowhere.
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+)
+"""What callers show to endpoints that ask for a token."""
