@@ -13,6 +13,7 @@ from pathlib import Path
 from postgres_kit import Cluster
 from store_kit import BY, opened, spec
 from upgrade.test_upgrade import FOLDER, contents
+from zygo.model import ProxyToken
 from zygo.settings import Settings
 from zygo.store.tables import HEAD
 
@@ -26,6 +27,7 @@ async def fill(settings: Settings) -> object:
             made = await store.add_revision("hello", f"d{number}", spec(number=number), BY, 10.0 + number)
         await store.prune(made.app_id, 2)
         await store.add_revision("another", "d5", spec("another", 5), BY, 20.0)
+        await store.add_proxy_token(ProxyToken("wk-dumped", "ab" * 32, 30.5))
         return await contents(store)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from store_kit import BY, spec, with_store
-from zygo.model import AppRecord, AppSpec, RevisionRecord, decode, encode
+from zygo.model import AppRecord, AppSpec, ProxyToken, RevisionRecord, decode, encode
 from zygo.settings import Settings
 from zygo.store.tables import HEAD
 
@@ -40,6 +40,7 @@ async def contents(store: Store) -> dict[str, Any]:
         "revisions": encode([revision for app in apps for revision in await store.revisions(app.id)]),
         "specs": [[app.id, version, encode(kept)] for app, version, kept in await store.kept_specs()],
         "hashes": sorted(await store.kept_hashes()),
+        "proxy_tokens": encode(await store.proxy_tokens()),
     }
 
 
@@ -50,6 +51,7 @@ def as_records(told: dict[str, Any]) -> dict[str, Any]:
         "revisions": [decode(RevisionRecord, revision) for revision in told["revisions"]],
         "specs": [(app, version, decode(AppSpec, kept)) for app, version, kept in told["specs"]],
         "hashes": told["hashes"],
+        "proxy_tokens": [decode(ProxyToken, token) for token in told.get("proxy_tokens", [])],
     }
 
 
