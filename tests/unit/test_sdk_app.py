@@ -11,6 +11,7 @@ import zygo
 from zygo.errors import ExecutionError, InvalidError, UnsupportedError
 from zygo.model import FunctionSpec, Resources, RetryPolicy, ScalePolicy
 from zygo.sdk import app as registry
+from zygo.sdk import context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -337,3 +338,32 @@ def test_retries_and_single_use() -> None:
     assert spec_of(single_use_containers=True).policy.single_use
     assert "retries=11" in refusal_of(retries=11)
     assert "retries='3'" in refusal_of(retries="3")
+
+
+@pytest.mark.parametrize("use", ["run", "deploy"])
+def test_an_app_starts_itself_only_from_a_program(use: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start() -> None:
+        if use == "run":
+            with app.run():
+                pass
+        else:
+            app.deploy()
+
+    monkeypatch.setattr(context, "_remote", True)
+    with pytest.raises(InvalidError, match=r"in a container.*__main__"):
+        start()
+    monkeypatch.setattr(context, "_remote", False)
+    monkeypatch.setattr(context, "_loading", True)
+    with pytest.raises(InvalidError, match=r"imported for its app.*__main__"):
+        start()
+
+
+def test_output_is_enabled_inside_the_context() -> None:
+    assert not context.progress_shown()
+    with zygo.enable_output():
+        assert context.progress_shown()
+        assert context.functions_shown()
+    with zygo.enable_output(show_progress=False):
+        assert not context.progress_shown()
+        assert context.functions_shown()
+    assert not context.functions_shown()
