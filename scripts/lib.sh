@@ -85,6 +85,26 @@ postgresql() {
     packages postgresql
 }
 
+# without_starting PACKAGE...: installs packages that bring a service, which is neither started nor enabled: tests run a private
+# one. A machine that has them already is left as it is.
+without_starting() {
+    local missing package policy=/usr/sbin/policy-rc.d made='' status=0
+    read -ra missing <<<"$(missing_packages "$@")"
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if as_root true && [ ! -e "$policy" ]; then
+        # Debian's way to say that installing a package starts nothing.
+        as_root sh -c "printf '#!/bin/sh\nexit 101\n' >'$policy' && chmod 755 '$policy'" || return 1
+        made=1
+    fi
+    packages "${missing[@]}" || status=1
+    [ -z "$made" ] || as_root rm -f "$policy"
+    for package in "${missing[@]}"; do
+        package=${package/openssh-server/ssh}
+        [ "$status" -ne 0 ] || quiet_try as_root systemctl disable "$package" || true
+    done
+    return "$status"
+}
+
 quiet_try() { "$@" >/dev/null 2>&1 </dev/null; }
 
 # is_python PATH MINOR: PATH is a CPython 3 of at least that minor version that runs.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zygo.sdk.cls import Cls
     from zygo.sdk.context import current_function_call_id, current_input_id, is_local
     from zygo.sdk.function import Function
+    from zygo.sdk.function_call import FunctionCall
     from zygo.sdk.image import Image
     from zygo.sdk.lifecycle import enter, exit, method, parameter
     from zygo.sdk.partial import asgi_app, batched, concurrent, fastapi_endpoint, web_endpoint, web_server, wsgi_app
@@ -39,6 +40,7 @@ __all__ = [
     "Error",
     "FilePatternMatcher",
     "Function",
+    "FunctionCall",
     "Image",
     "Retries",
     "Secret",
@@ -64,6 +66,7 @@ _HOMES = {
     "Cls": "cls",
     "FilePatternMatcher": "patterns",
     "Function": "function",
+    "FunctionCall": "function_call",
     "Image": "image",
     "Retries": "retries",
     "Secret": "secret",

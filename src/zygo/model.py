@@ -212,6 +212,18 @@ class ContainerState(enum.Enum):
     FAILED = "failed"
 
 
+class CallState(enum.Enum):
+    """Of an input: pending -> running -> succeeded | failed | cancelled | timed_out; running -> pending when it is tried
+    again. A call is as far as its least advanced input."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+
 class AppState(enum.Enum):
     """deployed -> stopped, for good; what is deployed under the name afterwards is another app."""
 
@@ -254,6 +266,41 @@ class RevisionRecord:
     deployed_at: float
     by: Provenance
     kept: bool = True
+
+
+@dataclass(frozen=True)
+class TokenRecord:
+    """A token as the server keeps it: `hash` and not the secret. Times are seconds since the epoch, None: never.
+
+    `old_hash` is that of the secret before the last rotation, which is accepted until `old_until`.
+    """
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    hash: str
+    created_at: float
+    created_by: str
+    expires_at: float | None = None
+    last_used_at: float | None = None
+    old_hash: str | None = None
+    old_until: float | None = None
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """Who changed what. `who` is a token's name, or `local:` and the user of the server's machine; `target` the app or token
+    that was changed, `outcome` what became of it, `detail` JSON."""
+
+    id: str
+    at: float
+    who: str
+    token_id: str
+    address: str
+    action: str
+    target: str
+    outcome: str
+    detail: str = "{}"
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def test_a_listening_port_and_where_to_connect(family: socket.AddressFamily, bou
 
 def test_the_processes_that_were_started_and_theirs() -> None:
     assert os.getpid() not in ports.others()
-    program = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); sys.stdin.read(); p.kill()"
+    program = "import subprocess, sys; p = subprocess.Popen(['sleep', '60'])"
+    program += "; print(p.pid, flush=True); sys.stdin.read(); p.kill()"
     child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdin is not None
     assert child.stdout is not None

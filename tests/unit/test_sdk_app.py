@@ -285,15 +285,6 @@ def test_a_function_that_is_not_served_from_here_says_how_to_call_it(method: str
         list(getattr(function, method)(*arguments))
 
 
-@pytest.mark.parametrize("method", ["spawn", "spawn_map"])
-def test_what_a_function_cannot_do_yet(method: str) -> None:
-    function = zygo.App("photos").function()(resize)
-    with pytest.raises(UnsupportedError, match=rf"\.{method}\(\) is not supported yet"):
-        getattr(function, method)(4)
-    with pytest.raises(UnsupportedError):
-        getattr(function, method).aio(4)
-
-
 def test_a_generator_is_not_called_like_a_function() -> None:
     def pages(count: int) -> Iterator[int]:
         yield from range(count)

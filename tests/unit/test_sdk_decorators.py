@@ -92,10 +92,13 @@ def test_web_endpoint_works_and_is_told() -> None:
         zygo.web_endpoint(wait_for_response=False)
 
 
-def test_custom_domains_are_told() -> None:
-    old = zygo.App("old")
-    old.function()(zygo.fastapi_endpoint(custom_domains=["a.example"])(ping))
-    assert "custom_domains=['a.example'] is not honoured" in old.warnings()[0]
+def test_custom_domains_are_normalised() -> None:
+    partial = zygo.fastapi_endpoint(custom_domains=["A.example."])(ping)
+    assert partial.web is not None
+    assert partial.web.custom_domains == ("a.example",)
+    zygo.App("new").function()(partial)
+    with pytest.raises(InvalidError, match=r"'ping'.*no port"):
+        zygo.fastapi_endpoint(custom_domains=["a.example:80"])(ping)
 
 
 def test_an_endpoint_that_asks_for_a_proxy_token() -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from zygo import errors
-from zygo.cli import apps, doctor, later, report, server, workspace
+from zygo.cli import apps, doctor, later, profile, report, server, token, workspace
 from zygo.version import version
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 app.add_typer(server.app, name="server")
 app.add_typer(apps.app, name="app")
+app.add_typer(profile.app, name="profile")
+app.add_typer(token.app, name="token")
 app.add_typer(workspace.app, name="workspace")
 app.command("doctor")(doctor.doctor)
 later.register(app)
@@ -69,11 +71,29 @@ Debug = Annotated[
 ]
 
 
+def _set_server(address: str | None) -> None:
+    if address:
+        # The user's program, in processes of its own, calls functions there too.
+        os.environ["ZYGO_SERVER"] = address
+
+
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="ADDRESS",
+        callback=_set_server,
+        help="The server to use: ssh://user@host, https://host with ZYGO_TOKEN, or local.",
+    ),
+]
+
+
 @app.callback()
 def root(
     show_version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
     ] = False,
+    at: At = None,
     debug: Debug = False,
 ) -> None:
     """Turn a Python function into a web endpoint on machines you own."""
@@ -89,8 +109,12 @@ def serve(
     timeout: Annotated[
         float | None, typer.Option("--timeout", metavar="SECS", min=0.0, help="End after this many seconds.")
     ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Open a tunnel, so that the endpoints have public URLs while this runs.")
+    ] = False,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="Show when each line was written.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
+    at: At = None,
     debug: Debug = False,
 ) -> None:
     """Serve an app at a temporary URL and follow every save, until Ctrl-C.
@@ -100,7 +124,7 @@ def serve(
     from zygo.cli import output
     from zygo.cli import serve as serving
 
-    options = serving.Options(ref, module, name, not no_reload, force, timeout, verbose)
+    options = serving.Options(ref, module, name, not no_reload, force, timeout, verbose, share)
     out = output.make(sys.stdout, sys.stderr, timestamps=timestamps)
     try:
         code = serving.run(options, out)
@@ -121,6 +145,7 @@ def deploy(
     module: Annotated[bool, typer.Option("-m", help="REF is a module, not a file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; all else goes to stderr.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
+    at: At = None,
     debug: Debug = False,
 ) -> None:
     """Deploy an app at persistent URLs, or update it without losing a request.

@@ -86,6 +86,9 @@ class Exchange:
         client, head = self.client, self.head
         endpoint = self.endpoint = client.endpoint(head.host)
         if endpoint is None:
+            if place := client.redirect(head.host):
+                self.refuse(Refusal(308, "zygo: this server speaks HTTPS", location=place + head.target))
+                return
             host = head.host.decode("latin-1") or "(none)"
             self.refuse(Refusal(404, f"zygo: there is no endpoint at {host}"))
             return

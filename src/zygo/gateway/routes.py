@@ -89,11 +89,19 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """The table: hostnames (lower-case, without port) and the functions' own loopback ports."""
+    """The table: hostnames (lower-case, without port), the functions' own loopback ports, and what follows `*.` in names
+    that stand for every name right below one."""
 
     hosts: Mapping[str, Endpoint] = field(default_factory=lambda: MappingProxyType({}))
     ports: Mapping[int, Endpoint] = field(default_factory=lambda: MappingProxyType({}))
+    wildcards: Mapping[str, Endpoint] = field(default_factory=lambda: MappingProxyType({}))
 
     def find(self, host: str, port: int) -> Endpoint | None:
-        """The endpoint of a request that came in on `port` for `host`. A port of its own wins over any hostname."""
-        return self.ports.get(port) or self.hosts.get(host)
+        """The endpoint of a request that came in on `port` for `host`. A port of its own wins over any hostname, an
+        exact name over a wildcard, which stands for one label."""
+        found = self.ports.get(port) or self.hosts.get(host)
+        return self.wildcards.get(host.partition(".")[2]) if found is None and self.wildcards else found
+
+    def serves(self, host: str) -> bool:
+        """Whether a request for `host` has an endpoint, whichever port it comes in on."""
+        return self.find(host, 0) is not None

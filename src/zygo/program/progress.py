@@ -72,6 +72,8 @@ def show_function(output: Screen, function: dict[str, Any]) -> None:
     also = function.get("hostname_url")
     if also and also != url:
         output.hint(f"    also {also}")
+    for domain in function.get("custom_domains") or ():
+        output.line(f"  Custom domain for {name} => {domain}", "bold")
     output.hint(f"    {curl(url, str(function.get('method') or 'GET'), str(function.get('sample') or ''))}")
 
 

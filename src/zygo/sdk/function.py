@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn
 from zygo.errors import ExecutionError, InvalidError
 from zygo.model import BatchPolicy, FunctionSpec, Resources, ScalePolicy, WebSpec
 from zygo.sdk import context, variants
+from zygo.sdk.function_call import FunctionCall
 from zygo.sdk.methods import Method
-from zygo.sdk.unsupported import placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from zygo.sdk.parameters import Options
     from zygo.sdk.secret import Secret
 
-FunctionCall = placeholder("FunctionCall")
-"""Where programs import it from; see `unsupported`."""
+__all__ = ["Function", "FunctionCall", "NamedFunction", "named"]
 
 
 class Function:
@@ -189,10 +188,10 @@ class Function:
     map = Method("Run it once for each tuple of items of the iterables; yields the results.")
     starmap = Method("Run it once for each tuple of arguments of an iterable; yields the results.")
     for_each = Method("Like map, for what it does and not for its results.")
+    spawn = Method("Have it run in a container, whatever happens meanwhile. Returns a FunctionCall at once.")
+    spawn_map = Method("The same once for each tuple of items of the iterables, as one FunctionCall with many results.")
     update_autoscaler = Method("Change how many containers it gets, until the next deploy. Returns all settings.")
     get_current_stats = Method("How busy it is, as FunctionStats.")
-    spawn = Method("Not supported yet.")
-    spawn_map = Method("Not supported yet.")
 
     def with_options(self, *args: Any, **options: Any) -> Function:
         """The same function with other resources, secrets, limits, in containers of its own. Adds and replaces."""

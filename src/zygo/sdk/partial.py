@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn, TypeVar, Union
 
 from zygo.errors import InvalidError
 from zygo.model import BatchPolicy, WebSpec
-from zygo.sdk import labels, parameters
+from zygo.sdk import domains, labels, parameters
 from zygo.sdk.correction import definition
 from zygo.sdk.unsupported import refusal
 
@@ -109,7 +109,7 @@ def fastapi_endpoint(
         path: path of the route; `{name}` is the function's parameter of that name, typed by its annotation.
         label: replaces `<app>-<function>` in the hostname; a-z, 0-9 and dashes.
         docs: serve /docs, /redoc and /openapi.json.
-        custom_domains: accepted with a warning; not routed yet.
+        custom_domains: further names under which the deployed function answers; `*.example.com` for all right below.
         requires_proxy_auth: only callers with a proxy token get through (`zygo workspace proxy-tokens create`).
 
     Raises InvalidError for a use that cannot work, with the corrected code.
@@ -121,7 +121,7 @@ def fastapi_endpoint(
         owner = owner_of(partial.raw)
         _refuse_generator(partial.raw, "fastapi_endpoint")
         _check_path(partial.raw, path, docs=docs)
-        web = _web("fastapi_endpoint", owner, label, custom_domains, requires_proxy_auth, partial.notices)
+        web = _web("fastapi_endpoint", owner, label, custom_domains, requires_proxy_auth)
         partial.web = WebSpec(**{**web, "method": _method(owner, method), "path": path, "docs": bool(docs)})
         return partial
 
@@ -205,7 +205,7 @@ def web_server(
                 f"{owner}: port={port!r} is not a port (1 to 65535). Write @zygo.web_server({_suggested_port(port)}) "
                 f"with the port on which its server listens."
             )
-        web = _web("web_server", owner, label, custom_domains, requires_proxy_auth, partial.notices)
+        web = _web("web_server", owner, label, custom_domains, requires_proxy_auth)
         seconds = parameters.check_seconds(owner, "startup_timeout", startup_timeout)
         partial.web = WebSpec(**web, port=port, startup_timeout=seconds)
         return partial
@@ -225,7 +225,7 @@ def _factory(
     def decorate(target: Target) -> Partial:
         partial = start(kind, target)
         _check_factory(partial.raw, kind, f"{kind}()")
-        partial.web = WebSpec(**_web(kind, owner_of(partial.raw), *said, partial.notices))
+        partial.web = WebSpec(**_web(kind, owner_of(partial.raw), *said))
         return partial
 
     return decorate
@@ -479,20 +479,17 @@ def _web(
     label: str | None,
     custom_domains: Iterable[str] | None,
     requires_proxy_auth: bool,
-    notices: list[str],
 ) -> dict[str, Any]:
     if not isinstance(requires_proxy_auth, bool):
         # A text such as "false" must not open what its author wants closed, or the other way round.
         raise InvalidError(f"{owner}: requires_proxy_auth={requires_proxy_auth!r} must be True or False.")
-    domains = (custom_domains,) if isinstance(custom_domains, str) else tuple(custom_domains or ())
-    if domains:
-        notices.append(f"custom_domains={list(domains)!r} is not honoured: the function has its own hostname only")
+    names = domains.normalise_all(custom_domains, owner)
     if label is not None:
         labels.check(label, owner)
     return {
         "kind": kind,
         "label": label,
-        "custom_domains": domains,
+        "custom_domains": names,
         "requires_proxy_auth": requires_proxy_auth,
     }
 

@@ -14,7 +14,6 @@ NAMES = {
     "Cron": "Let cron or a systemd timer call the function's URL with curl.",
     "Dict": _STATE,
     "Environment": "Run a second server with its own ZYGO_DATA_DIR for another environment.",
-    "FunctionCall": "Call the function with .remote(), or .remote.aio() in a task.",
     "Mount": "Use image.add_local_dir(), add_local_file() or add_local_python_source().",
     "NetworkFileSystem": _STATE,
     "Period": "Let cron or a systemd timer call the function's URL with curl.",

@@ -11,20 +11,23 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from zygo.errors import ConflictError, Error, InvalidError, NotFoundError
+from zygo.errors import ConflictError, Error, InvalidError, NotFoundError, StoreError
 from zygo.gateway.admission import Admission
 from zygo.gateway.proxy_auth import Tokens
 from zygo.gateway.routes import Endpoint, RequestRecord, Routes
 from zygo.scheduler.pool import Pool
+from zygo.server import domains
 from zygo.server.live import Generation, LiveApp, LiveFunction
+from zygo.server.remote_sessions import RemoteSession
 from zygo.server.sessions import Session
 from zygo.server.traffic import FunctionTraffic
 from zygo.server.variants import Variants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from zygo.engine.base import Revision
+    from zygo.gateway.calls import Dispatcher
     from zygo.gateway.container import Backend
     from zygo.gateway.proxy import Gateway
     from zygo.model import FunctionSpec
@@ -48,7 +51,8 @@ FINISH_GRACE = 10.0
 
 def function_id(key: str, kind: str, app: str, name: str) -> str:
     """The id under which a function is called: the same for every revision of an app, and each time it is served."""
-    owner = f"{app}/dev" if kind == "ephemeral" else key
+    # By name, not by key: an app that is being deployed for the first time has none yet.
+    owner = key if kind == "preview" else f"{app}/{kind}"
     return "fu-" + hashlib.sha256(f"{owner}/{name}".encode()).hexdigest()[:22]
 
 
@@ -68,6 +72,11 @@ class Apps:
         self._claims: list[tuple[LiveApp, Generation]] = []
         self.end_code = "stopped"
         self._calls_api: dict[str, Endpoint] = {}
+        self.called: dict[str, tuple[LiveApp, LiveFunction]] = {}
+        """The functions that are called, by id."""
+        self.dispatcher: Dispatcher | None = None
+        """Of spawned calls; it is told of functions that come and go."""
+        self._cancelling: set[asyncio.Task[int]] = set()
         self.variants = Variants(self)
         self.tokens = Tokens()
 
@@ -108,17 +117,25 @@ class Apps:
         return self._logs.open(name, ephemeral=ephemeral)
 
     async def open(
-        self, name: str, file: str, *, force: bool = False, running: bool = False, detached: bool = False
+        self,
+        name: str,
+        file: str,
+        *,
+        force: bool = False,
+        running: bool = False,
+        detached: bool = False,
+        remote: bool = False,
     ) -> Session:
         """A new ephemeral app. Raises ConflictError when one of that name is served, unless `force`.
 
         One that is `running` shares its name with any other; a `detached` one goes on without its client until its
-        functions have nothing to do.
+        functions have nothing to do. The session of a `remote` client outlives its connection for a while.
         """
         if not name:
             raise InvalidError("The app has no name.")
+        kind_of_session = RemoteSession if remote else Session
         if running:
-            return self._begin(Session(name, file, running=True, detached=detached), "run")
+            return self._begin(kind_of_session(name, file, running=True, detached=detached), "run")
         other = self.find(name, "ephemeral")
         if other is not None and other.session is not None:
             if not force:
@@ -128,7 +145,7 @@ class Apps:
                 )
             other.session.end(f"another `zygo serve --force` took over the app {name!r}")
             await self.end(other)
-        return self._begin(Session(name, file), "ephemeral")
+        return self._begin(kind_of_session(name, file), "ephemeral")
 
     def _begin(self, session: Session, kind: Kind) -> Session:
         app = LiveApp(session.id, session.app, kind, self.open_log(session.app, ephemeral=True), session=session)
@@ -150,6 +167,11 @@ class Apps:
             functions, app.functions, app.wake = list(app.functions.values()), {}, None
             self.update_routes()
             gone: Error = NotFoundError(f"The app {app.name!r} has ended.")
+            if app.kind == "ephemeral" and self.dispatcher is not None:
+                try:
+                    await self.dispatcher.cancel_app(app.key, "its app has ended")
+                except StoreError as error:
+                    log.error("calls of %s could not be cancelled; the next server does it: %s", app.name, error)
             for function in functions:
                 function.admission.fail(gone, lasting=True)
                 self.addresses.withdraw(function)
@@ -238,7 +260,8 @@ class Apps:
     @contextlib.contextmanager
     def claim(self, app: LiveApp, generation: Generation) -> Iterator[None]:
         """Between the last look and `publish` a revision is recorded, which takes time: no other app may get one of the
-        hostnames of `generation` meanwhile. Raises ConflictError when one has got it before."""
+        hostnames or domains of `generation` meanwhile. Raises ConflictError when one has got it before."""
+        self.check_domains(app, generation.specs.values())
         for function in generation.functions.values():
             self._check_free(app, function.name, function.hostname)
         claim = (app, generation)
@@ -247,6 +270,12 @@ class Apps:
             yield
         finally:
             self._claims.remove(claim)
+
+    def check_domains(self, app: LiveApp, specs: Iterable[FunctionSpec]) -> None:
+        """Raises InvalidError or ConflictError when `app` may not have the custom domains of `specs`."""
+        live = [(other, [f.spec for f in other.functions.values() if f.spec]) for other in self._apps.values()]
+        claimed = [(claimer, list(made.specs.values())) for claimer, made in self._claims]
+        domains.check(app, specs, [*live, *claimed], self._settings.domain)
 
     def _check_free(self, app: LiveApp, name: str, hostname: str) -> None:
         if app.kind == "preview" or not hostname:
@@ -271,6 +300,8 @@ class Apps:
             function.endpoint = self.endpoint(app, function)
             if app.kind != "run":  # it has its names once
                 self.addresses.keep(function)
+            if app.kind == "ephemeral" and (names := domains.of(generation.specs[function.name])):
+                app.note(f"custom_domains of {function.name} ({', '.join(names)}) take effect with `zygo deploy`.")
         self.update_routes()
         lines = {f.admission for f in functions}
         for function in gone:
@@ -279,6 +310,15 @@ class Apps:
                     NotFoundError(f"The function {function.shown!r} is not part of the app any more.")
                 )
             self.addresses.withdraw(function)
+            if self.dispatcher is not None and function.id not in self.called:
+                reason = f"the function {function.name!r} is not part of the app any more"
+                task = asyncio.get_running_loop().create_task(self.dispatcher.cancel_function(function.id, reason))
+                self._cancelling.add(task)
+                task.add_done_callback(self._cancelling.discard)
+
+    def spawned(self, function_id: str) -> int:
+        """Spawned inputs of a function that are not at work."""
+        return self.dispatcher.waiting(function_id) if self.dispatcher is not None else 0
 
     def withdraw(self, app: LiveApp, generation: Generation) -> None:
         """Take back the addresses of functions that were not published after all."""
@@ -290,22 +330,30 @@ class Apps:
         """Swap the gateway's table for what the live apps say now. An app's own name wins over a preview's."""
         hosts: dict[str, Endpoint] = {}
         ports: dict[int, Endpoint] = {}
+        wildcards: dict[str, Endpoint] = {}
         called = dict(self._calls_api)
+        self.called = {}
         for app in sorted(self._apps.values(), key=lambda each: each.kind != "preview"):
             for function in app.functions.values():
                 if function.endpoint is None or function.spec is None:
                     continue
                 if not function.hostname:
                     called[function.id] = function.endpoint
+                    self.called[function.id] = (app, function)
                     continue
                 hosts[function.hostname] = function.endpoint
                 if function.port is not None:
                     ports[function.port] = function.endpoint
                 if app.kind == "deployed":
+                    for domain in domains.of(function.spec):
+                        table, name = (wildcards, domain[2:]) if domain.startswith("*.") else (hosts, domain)
+                        table[name] = function.endpoint
                     preview = self.addresses.label(app, function.spec, f"v{app.version}")
                     hosts.setdefault(self.addresses.hostname(preview), function.endpoint)
-        self._gateway.routes = Routes(MappingProxyType(hosts), MappingProxyType(ports))
+        self._gateway.routes = Routes(MappingProxyType(hosts), MappingProxyType(ports), MappingProxyType(wildcards))
         self._gateway.functions = Routes(MappingProxyType(called))
+        if self.dispatcher is not None:
+            self.dispatcher.poke()
 
     def serve_calls(self, endpoint: Endpoint) -> None:
         """Let callers of functions reach the server itself under this endpoint."""
@@ -481,6 +529,7 @@ class Apps:
                         "url": f.url,
                         "containers": sum(g.pools[f.pool].ready for g in app.generations if f.pool in g.pools),
                         "waiting": f.admission.waiting,
+                        "pending": self.spawned(f.id),
                         "in_flight": f.admission.in_flight,
                     }
                     for f in app.functions.values()

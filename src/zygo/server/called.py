@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zygo.errors import InvalidError, NotFoundError
+from zygo.gateway.backlog import Callee
 from zygo.model import ScalePolicy, encode
 from zygo.server import scaling
 
 if TYPE_CHECKING:
+    from zygo.gateway.container import Backend
+    from zygo.model import FunctionSpec
     from zygo.server.apps import Apps
     from zygo.server.live import LiveApp, LiveFunction
 
@@ -37,7 +40,7 @@ class CalledFunctions:
             raise NotFoundError(f"The app {app_name!r} has no function {name!r}. It has: {known}.")
         if variant is not None or self._has_parameters(app, function):
             function = self._apps.variants.ensure(app, function, variant or {})
-        spec, most = function.spec, self._apps.scheduler.max_containers
+        spec = function.spec
         assert spec is not None
         return {
             "id": function.id,
@@ -46,7 +49,7 @@ class CalledFunctions:
             "web_url": function.url if spec.web is not None else None,
             "generator": spec.is_generator,
             "retries": encode(spec.retries),
-            "capacity": min(spec.policy.max_containers or most, most) * spec.policy.max_inputs,
+            "capacity": self._capacity(spec),
             "parallel": spec.policy.max_inputs,
             "single_use": spec.policy.single_use,
         }
@@ -58,7 +61,7 @@ class CalledFunctions:
         policy = function.spec.policy if function.spec is not None else ScalePolicy()
         ready, at_work = sum(pool.ready for pool in pools), function.admission.in_flight
         return {
-            "backlog": function.admission.waiting,
+            "backlog": function.admission.waiting + self._apps.spawned(function.id),
             "num_total_runners": ready,
             "num_running_inputs": at_work,
             "input_headroom": max(0, ready * policy.max_inputs - at_work),
@@ -81,6 +84,43 @@ class CalledFunctions:
         policy = scaling.changed(f"Function {function.name!r}", scheduler.policy(pool), settings)
         scheduler.add(pool, policy)
         return {name: getattr(policy, name) for name in scaling.SETTINGS}
+
+    # -- spawned calls ------------------------------------------------------------------------------------------------
+
+    def is_live(self, owner: str) -> bool:
+        """Whether the app that owns a call is there."""
+        return self._apps.get(owner) is not None
+
+    def spawnable(self, identifier: str) -> tuple[LiveApp, LiveFunction]:
+        """A function whose results are kept when it is called. Raises NotFoundError, InvalidError."""
+        app, function = self._find(identifier)
+        if function.spec is None or function.spec.web is not None or function.spec.is_generator:
+            raise InvalidError(f"{app.name}.{function.name} is a web function or a generator, which cannot be spawned.")
+        return app, function
+
+    def callee(self, identifier: str) -> Callee | None:
+        """Where spawned inputs of a function go now; None while it is not there."""
+        found = self._apps.called.get(identifier)
+        if found is None:
+            return None
+        app, function = found
+        spec, endpoint = function.spec, function.endpoint
+        if spec is None or endpoint is None:
+            return None
+
+        def kill(backend: Backend) -> None:
+            for generation in app.generations:
+                if function.pool in generation.pools:
+                    generation.pools[function.pool].kill(
+                        backend.id, f"{function.name} was cancelled with its container."
+                    )
+
+        return Callee(endpoint, spec.retries, self._capacity(spec), spec.policy.max_inputs, kill)
+
+    def _capacity(self, spec: FunctionSpec) -> int:
+        """Inputs that can be at work at once."""
+        most = self._apps.scheduler.max_containers
+        return min(spec.policy.max_containers or most, most) * spec.policy.max_inputs
 
     def _has_parameters(self, app: LiveApp, function: LiveFunction) -> bool:
         owner = app.functions[function.pool].spec

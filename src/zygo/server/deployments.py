@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zygo.engine.base import Engine, RevisionPlan
 from zygo.errors import ContainerError, Error, ImageBuildError, InvalidError
 from zygo.model import AppSpec, FunctionSpec, ImageSpec, SourceFile, encode
+from zygo.server import domains
 from zygo.server.faults import explained
 from zygo.server.live import Generation, LiveApp, LiveFunction
 
@@ -171,6 +172,7 @@ class Deployments:
             work.app.note(
                 f"The app is called {work.spec.name!r} now; it goes on as {work.app.name!r} until `zygo serve` is started again."
             )
+        self._apps.check_domains(work.app, work.spec.functions)
         taken: dict[str, str] = {}
         for function in work.spec.functions:
             live = self._apps.function(work.app, function, work.generation.functions)
@@ -280,6 +282,10 @@ class Deployments:
             "name": function.name,
             "url": function.url,
             "hostname_url": function.hostname_url,
+            "port": function.port,
+            "custom_domains": [self._apps.addresses.url(name) for name in domains.of(spec)]
+            if app.kind == "deployed"
+            else [],
             "method": spec.web.method if spec.web.kind == "fastapi_endpoint" else "",
             "sample": spec.web.sample,
             "note": "its hostname was shortened to 63 characters" if function.label.truncated else "",

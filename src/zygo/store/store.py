@@ -21,8 +21,11 @@ import sqlalchemy as sa
 
 from zygo.errors import ConflictError, NotFoundError
 from zygo.model import AppRecord, AppSpec, AppState, Provenance, ProxyToken, RevisionRecord, decode, encode
+from zygo.store.access import AccessStore
+from zygo.store.calls import CallStore
 from zygo.store.database import PATIENCE, Database, database_for
 from zygo.store.migrate import migrate
+from zygo.store.payloads import PayloadFiles
 from zygo.store.reader import Reader
 from zygo.store.tables import apps, facts, proxy_tokens, revisions
 from zygo.store.vault import Vault
@@ -45,11 +48,15 @@ HISTORY = [c for c in revisions.c if c.name not in ("spec", "sealed_env")] + [
 class Store:
     """All durable state of one server. Made by `open`; `close` releases its connections, threads and locks."""
 
-    def __init__(self, database: Database, vault: Vault, writer: Writer, reader: Reader) -> None:
+    def __init__(self, database: Database, vault: Vault, writer: Writer, reader: Reader, files: PayloadFiles) -> None:
         self._database = database
         self._vault = vault
         self._writer = writer
         self._reader = reader
+        self.access = AccessStore(writer, reader)
+        """Tokens, and who changed what."""
+        self.calls = CallStore(writer, reader, files)
+        """Calls and their results."""
 
     @classmethod
     async def open(cls, settings: Settings, *, patience: float = PATIENCE) -> Store:
@@ -80,7 +87,8 @@ class Store:
         except BaseException:
             database.close()
             raise
-        return cls(database, vault, Writer(database, connection, patience), Reader(database, patience))
+        files = PayloadFiles(settings.data_dir / "calls")
+        return cls(database, vault, Writer(database, connection, patience), Reader(database, patience), files)
 
     @property
     def database(self) -> str:

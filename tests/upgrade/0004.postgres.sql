@@ -1,0 +1,139 @@
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+SET default_tablespace = '';
+SET default_table_access_method = heap;
+CREATE TABLE public.apps (
+    id text NOT NULL,
+    name text NOT NULL,
+    state text NOT NULL,
+    created_at double precision NOT NULL,
+    stopped_at double precision,
+    version integer NOT NULL
+);
+CREATE TABLE public.audit (
+    id text NOT NULL,
+    at double precision NOT NULL,
+    who text NOT NULL,
+    token_id text NOT NULL,
+    address text NOT NULL,
+    action text NOT NULL,
+    target text NOT NULL,
+    outcome text NOT NULL,
+    detail text NOT NULL
+);
+CREATE TABLE public.calls (
+    id text NOT NULL,
+    owner text NOT NULL,
+    app text NOT NULL,
+    function text NOT NULL,
+    function_id text NOT NULL,
+    python text NOT NULL,
+    created_at double precision NOT NULL,
+    inputs integer NOT NULL,
+    open integer NOT NULL,
+    finished_at double precision,
+    expires_at double precision,
+    expired boolean NOT NULL
+);
+CREATE TABLE public.facts (
+    name text NOT NULL,
+    value text NOT NULL
+);
+CREATE TABLE public.inputs (
+    "position" bigint NOT NULL,
+    call_id text NOT NULL,
+    number integer NOT NULL,
+    function_id text NOT NULL,
+    state text NOT NULL,
+    due_at double precision NOT NULL,
+    failures integer NOT NULL,
+    losses integer NOT NULL,
+    kind text,
+    payload bytea,
+    payload_file text
+);
+CREATE TABLE public.proxy_tokens (
+    id text NOT NULL,
+    digest text NOT NULL,
+    created_at double precision NOT NULL
+);
+CREATE TABLE public.revisions (
+    app_id text NOT NULL,
+    version integer NOT NULL,
+    digest text NOT NULL,
+    deployed_at double precision NOT NULL,
+    provenance text NOT NULL,
+    spec text,
+    sealed_env text
+);
+CREATE TABLE public.tokens (
+    id text NOT NULL,
+    name text NOT NULL,
+    scopes text NOT NULL,
+    hash text NOT NULL,
+    created_at double precision NOT NULL,
+    created_by text NOT NULL,
+    expires_at double precision,
+    last_used_at double precision,
+    old_hash text,
+    old_until double precision
+);
+CREATE TABLE public.zygo_version (
+    version_num character varying(32) NOT NULL
+);
+INSERT INTO public.apps VALUES ('ap-J17cTNlPOHwMNxzr8Pma7M', 'hello', 'stopped', 1.5, 2.5, 1);
+INSERT INTO public.apps VALUES ('ap-JO3QQ4M7sEI0wFIESnbcqw', 'hello', 'deployed', 11, NULL, 4);
+INSERT INTO public.apps VALUES ('ap-zFwEzcrgTeknNtkESIIOGD', 'another', 'deployed', 20, NULL, 1);
+INSERT INTO public.calls VALUES ('fc-one', 'ap-JO3QQ4M7sEI0wFIESnbcqw', 'hello', 'plain', 'fu-1', '3.11.2', 30, 1, 1, NULL, NULL, false);
+INSERT INTO public.calls VALUES ('fc-many', 's-gone', 'dev', 'plain', 'fu-2', '3.9.1', 30, 3, 1, 40, 604840, false);
+INSERT INTO public.facts VALUES ('key_fingerprint', '815ae5ab6a8bbeb8287bbb034cefc725');
+INSERT INTO public.inputs VALUES (1, 'fc-one', 0, 'fu-1', 'pending', 30, 0, 0, 'i', '\x006f6e65', NULL);
+INSERT INTO public.inputs VALUES (4, 'fc-many', 2, 'fu-2', 'pending', 50, 1, 2, 'i', '\x32', NULL);
+INSERT INTO public.inputs VALUES (2, 'fc-many', 0, 'fu-2', 'succeeded', 30, 0, 0, 'v', '\xff726573756c74', NULL);
+INSERT INTO public.inputs VALUES (3, 'fc-many', 1, 'fu-2', 'failed', 30, 0, 0, 'e', NULL, 'abababababababababababababababababababababababababababababababab');
+INSERT INTO public.proxy_tokens VALUES ('wk-dumped', 'abababababababababababababababababababababababababababababababab', 30.5);
+INSERT INTO public.revisions VALUES ('ap-J17cTNlPOHwMNxzr8Pma7M', 1, 'd0', 1.5, '{"client_version":"0.1.0","deployed_by":"ada","commit":"0123abc","dirty":true,"tag":"spring","rollback_of":null}', NULL, NULL);
+INSERT INTO public.revisions VALUES ('ap-JO3QQ4M7sEI0wFIESnbcqw', 3, 'd3', 13, '{"client_version":"0.1.0","deployed_by":"ada","commit":"0123abc","dirty":true,"tag":"spring","rollback_of":null}', '{"name":"hello","module":"hello","app_variable":"app","functions":[{"name":"square","module":"hello","qualname":"square","image":{"python_version":"3.12","base":"debian_slim","steps":[{"kind":"pip_install","args":{"packages":["fastapi==3"],"find_links":null,"pre":false}},{"kind":"add_local","args":{"copy":true,"files":[["/opt/model.bin","0303030303030303030303030303030303030303030303030303030303030303",420],["/opt/run","eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee",493]]}},{"kind":"env","args":{"vars":{"MODE":"fast"}}}]},"web":{"kind":"fastapi_endpoint","method":"POST","path":"/x","docs":true,"label":"label","requires_proxy_auth":true,"custom_domains":["a.example.com"],"sample":"?x=1","port":0,"startup_timeout":5.0},"env":{},"policy":{"min_containers":1,"max_containers":10,"buffer_containers":2,"scaledown_window":30.0,"max_inputs":4,"target_inputs":2,"single_use":false},"resources":{"cpu_request":0.5,"cpu_limit":1.0,"memory_request":128,"memory_limit":256,"gpu":null},"timeout":10.0,"startup_timeout":20.0,"block_network":true,"is_async":true,"line":7,"is_generator":false,"retries":null,"owner":"","is_class":false,"parameters":[],"needs_values":false,"lasting_exit":false,"batch":null,"variant":null,"own_network":false},{"name":"plain","module":"hello","qualname":"plain","image":{"python_version":"3.11","base":"debian_slim","steps":[]},"web":null,"env":{},"policy":{"min_containers":0,"max_containers":null,"buffer_containers":0,"scaledown_window":60.0,"max_inputs":1,"target_inputs":1,"single_use":false},"resources":{"cpu_request":null,"cpu_limit":null,"memory_request":null,"memory_limit":null,"gpu":null},"timeout":300.0,"startup_timeout":null,"block_network":false,"is_async":false,"line":0,"is_generator":false,"retries":null,"owner":"","is_class":false,"parameters":[],"needs_values":false,"lasting_exit":false,"batch":null,"variant":null,"own_network":false}],"files":[{"remote_path":"/root/hello.py","sha256":"03030303030303030303030303030303030303030303030303030303030303aa","size":120,"mode":420},{"remote_path":"/root/odd\u0000","sha256":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","size":1,"mode":384}],"third_party":["fastapi","numpy"],"warnings":["a warning with '' and \""]}', 'gAAAAABrBjwNlDIVQXDT6SfvDLOEgAV9DxCxc0G5JKqQM8CrggSR_DuqweBs7BeiOmyQse2TEAubTTVsiakmWtgtBBnvCbYlYbyjEASDdyOuLdStrnPRN-1n-pAKYgsJ1FBo4yRAy5QvK5iNKkHGw3vcvrdVxy-IDQMapraGZopZlFbrfD69TUcOPvzGwDAYsNt7jjD_ZR4I');
+INSERT INTO public.revisions VALUES ('ap-JO3QQ4M7sEI0wFIESnbcqw', 4, 'd4', 14, '{"client_version":"0.1.0","deployed_by":"ada","commit":"0123abc","dirty":true,"tag":"spring","rollback_of":null}', '{"name":"hello","module":"hello","app_variable":"app","functions":[{"name":"square","module":"hello","qualname":"square","image":{"python_version":"3.12","base":"debian_slim","steps":[{"kind":"pip_install","args":{"packages":["fastapi==4"],"find_links":null,"pre":false}},{"kind":"add_local","args":{"copy":true,"files":[["/opt/model.bin","0404040404040404040404040404040404040404040404040404040404040404",420],["/opt/run","eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee",493]]}},{"kind":"env","args":{"vars":{"MODE":"fast"}}}]},"web":{"kind":"fastapi_endpoint","method":"POST","path":"/x","docs":true,"label":"label","requires_proxy_auth":true,"custom_domains":["a.example.com"],"sample":"?x=1","port":0,"startup_timeout":5.0},"env":{},"policy":{"min_containers":1,"max_containers":10,"buffer_containers":2,"scaledown_window":30.0,"max_inputs":4,"target_inputs":2,"single_use":false},"resources":{"cpu_request":0.5,"cpu_limit":1.0,"memory_request":128,"memory_limit":256,"gpu":null},"timeout":10.0,"startup_timeout":20.0,"block_network":true,"is_async":true,"line":7,"is_generator":false,"retries":null,"owner":"","is_class":false,"parameters":[],"needs_values":false,"lasting_exit":false,"batch":null,"variant":null,"own_network":false},{"name":"plain","module":"hello","qualname":"plain","image":{"python_version":"3.11","base":"debian_slim","steps":[]},"web":null,"env":{},"policy":{"min_containers":0,"max_containers":null,"buffer_containers":0,"scaledown_window":60.0,"max_inputs":1,"target_inputs":1,"single_use":false},"resources":{"cpu_request":null,"cpu_limit":null,"memory_request":null,"memory_limit":null,"gpu":null},"timeout":300.0,"startup_timeout":null,"block_network":false,"is_async":false,"line":0,"is_generator":false,"retries":null,"owner":"","is_class":false,"parameters":[],"needs_values":false,"lasting_exit":false,"batch":null,"variant":null,"own_network":false}],"files":[{"remote_path":"/root/hello.py","sha256":"04040404040404040404040404040404040404040404040404040404040404aa","size":120,"mode":420},{"remote_path":"/root/odd\u0000","sha256":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","size":1,"mode":384}],"third_party":["fastapi","numpy"],"warnings":["a warning with '' and \""]}', 'gAAAAABrBjwNj0Soyn5zO8nSu9PiVDTPaGwBVBizcA-nO3ENahIP0eIA2TD_aBSgU6Cgw7TogYxBCrmLxL5Ab3qqy8cEMMDjxZSJsMIduKclsUNPIngyp-JW6bDtGjq_hsBfgyqN_mnosuf6JNVtHAKsJ5Xsur_UUhXYo0316eSWxieUDyH3JLIr6_6uC_8L7KqWQLDdFFMZ');
+INSERT INTO public.revisions VALUES ('ap-JO3QQ4M7sEI0wFIESnbcqw', 1, 'd1', 11, '{"client_version":"0.1.0","deployed_by":"ada","commit":"0123abc","dirty":true,"tag":"spring","rollback_of":null}', NULL, NULL);
+INSERT INTO public.revisions VALUES ('ap-JO3QQ4M7sEI0wFIESnbcqw', 2, 'd2', 12, '{"client_version":"0.1.0","deployed_by":"ada","commit":"0123abc","dirty":true,"tag":"spring","rollback_of":null}', NULL, NULL);
+INSERT INTO public.revisions VALUES ('ap-zFwEzcrgTeknNtkESIIOGD', 1, 'd5', 20, '{"client_version":"0.1.0","deployed_by":"ada","commit":"0123abc","dirty":true,"tag":"spring","rollback_of":null}', '{"name":"another","module":"hello","app_variable":"app","functions":[{"name":"square","module":"hello","qualname":"square","image":{"python_version":"3.12","base":"debian_slim","steps":[{"kind":"pip_install","args":{"packages":["fastapi==5"],"find_links":null,"pre":false}},{"kind":"add_local","args":{"copy":true,"files":[["/opt/model.bin","0505050505050505050505050505050505050505050505050505050505050505",420],["/opt/run","eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee",493]]}},{"kind":"env","args":{"vars":{"MODE":"fast"}}}]},"web":{"kind":"fastapi_endpoint","method":"POST","path":"/x","docs":true,"label":"label","requires_proxy_auth":true,"custom_domains":["a.example.com"],"sample":"?x=1","port":0,"startup_timeout":5.0},"env":{},"policy":{"min_containers":1,"max_containers":10,"buffer_containers":2,"scaledown_window":30.0,"max_inputs":4,"target_inputs":2,"single_use":false},"resources":{"cpu_request":0.5,"cpu_limit":1.0,"memory_request":128,"memory_limit":256,"gpu":null},"timeout":10.0,"startup_timeout":20.0,"block_network":true,"is_async":true,"line":7,"is_generator":false,"retries":null,"owner":"","is_class":false,"parameters":[],"needs_values":false,"lasting_exit":false,"batch":null,"variant":null,"own_network":false},{"name":"plain","module":"hello","qualname":"plain","image":{"python_version":"3.11","base":"debian_slim","steps":[]},"web":null,"env":{},"policy":{"min_containers":0,"max_containers":null,"buffer_containers":0,"scaledown_window":60.0,"max_inputs":1,"target_inputs":1,"single_use":false},"resources":{"cpu_request":null,"cpu_limit":null,"memory_request":null,"memory_limit":null,"gpu":null},"timeout":300.0,"startup_timeout":null,"block_network":false,"is_async":false,"line":0,"is_generator":false,"retries":null,"owner":"","is_class":false,"parameters":[],"needs_values":false,"lasting_exit":false,"batch":null,"variant":null,"own_network":false}],"files":[{"remote_path":"/root/hello.py","sha256":"05050505050505050505050505050505050505050505050505050505050505aa","size":120,"mode":420},{"remote_path":"/root/odd\u0000","sha256":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","size":1,"mode":384}],"third_party":["fastapi","numpy"],"warnings":["a warning with '' and \""]}', 'gAAAAABrBjwNezZPQfvFWN5D1IyIHiZ2sjAjcV3rezHmoSJCFYTSUfaUs47ZcoposP5buqXk2TE2w6GlvsVJvOLHfpcEZzVKbye03CF-pfwnt-VoVUsCSOFbcacbhE2OinJN7sFsf18VmKfTcx1y2vaOc6JS55uEGifkG6yUICuLN9hDPT-CZ5n6p8PfAzqF6_wUkLA890wQ');
+INSERT INTO public.zygo_version VALUES ('0004');
+ALTER TABLE ONLY public.apps
+    ADD CONSTRAINT apps_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.audit
+    ADD CONSTRAINT audit_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.calls
+    ADD CONSTRAINT calls_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.facts
+    ADD CONSTRAINT facts_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY public.inputs
+    ADD CONSTRAINT inputs_pkey PRIMARY KEY ("position");
+ALTER TABLE ONLY public.proxy_tokens
+    ADD CONSTRAINT proxy_tokens_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.revisions
+    ADD CONSTRAINT revisions_pkey PRIMARY KEY (app_id, version);
+ALTER TABLE ONLY public.tokens
+    ADD CONSTRAINT tokens_name_key UNIQUE (name);
+ALTER TABLE ONLY public.tokens
+    ADD CONSTRAINT tokens_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.zygo_version
+    ADD CONSTRAINT zygo_version_pkey PRIMARY KEY (version_num);
+CREATE UNIQUE INDEX apps_deployed_name ON public.apps USING btree (name) WHERE (state = 'deployed'::text);
+CREATE INDEX audit_at ON public.audit USING btree (at);
+CREATE INDEX calls_expiry ON public.calls USING btree (expires_at);
+CREATE INDEX calls_open ON public.calls USING btree (owner) WHERE (open > 0);
+CREATE INDEX inputs_due ON public.inputs USING btree (function_id, due_at, "position") WHERE (state = 'pending'::text);
+CREATE UNIQUE INDEX inputs_of_call ON public.inputs USING btree (call_id, number);
+ALTER TABLE ONLY public.inputs
+    ADD CONSTRAINT inputs_call_id_fkey FOREIGN KEY (call_id) REFERENCES public.calls(id);
+ALTER TABLE ONLY public.revisions
+    ADD CONSTRAINT revisions_app_id_fkey FOREIGN KEY (app_id) REFERENCES public.apps(id);
