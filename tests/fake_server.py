@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import fcntl
 import json
 import os
@@ -108,7 +109,11 @@ class Fake:
         return JSONResponse({})
 
     async def revision(self, request: Request) -> Response:
-        app = (await request.json())["app"]
+        body = await request.json()
+        app = body["app"]
+        for sha256, text in body.get("content", {}).items():
+            self.blobs.add(sha256)
+            self.note("blob", content=base64.b64decode(text).decode("utf-8", "replace"))
         self.revisions += 1
         self.note("revision", app=app)
         answers = self.data_dir / "answers.json"

@@ -60,6 +60,19 @@ class Settings(BaseSettings):
     port: int = Field(
         default=8000, ge=0, le=65535, description="Port of the gateway; when taken, the next free one is used and said."
     )
+    control_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port on which the control API listens for commands of other machines, which need a token; 0: none.",
+    )
+    control_host: str = Field(
+        default="127.0.0.1", description="Address of that port; without TLS it is a loopback one."
+    )
+    control_cert: str = Field(
+        default="", description="File with the certificate, and those between it and its CA, for TLS on that port."
+    )
+    control_key: str = Field(default="", description="File with the certificate's key.")
     tls_cert: FileList = Field(
         default="",
         description="PEM file of a certificate and its chain; then the gateway speaks TLS too. Several, separated by commas, "
@@ -113,6 +126,11 @@ class Settings(BaseSettings):
     )
     max_waiting: int = Field(
         default=2000, ge=1, description="Requests that may wait for one function; the next one is refused with 503."
+    )
+    max_spawned: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Spawned inputs of one function that may have no result yet; more are refused with ResourceExhaustedError.",
     )
     max_body_bytes: int = Field(default=4 * 2**30, ge=0, description="Largest request body, in bytes.")
     idle_exit: float = Field(

@@ -285,15 +285,6 @@ def test_a_function_that_is_not_served_from_here_says_how_to_call_it(method: str
         list(getattr(function, method)(*arguments))
 
 
-@pytest.mark.parametrize("method", ["spawn", "spawn_map", "with_options", "with_concurrency", "with_batching"])
-def test_what_a_function_cannot_do_yet(method: str) -> None:
-    function = zygo.App("photos").function()(resize)
-    with pytest.raises(UnsupportedError, match=rf"\.{method}\(\) is not supported yet"):
-        getattr(function, method)(4)
-    with pytest.raises(UnsupportedError):
-        getattr(function, method).aio(4)
-
-
 def test_a_generator_is_not_called_like_a_function() -> None:
     def pages(count: int) -> Iterator[int]:
         yield from range(count)
@@ -315,7 +306,7 @@ def test_a_web_function_is_not_called_but_requested(method: str) -> None:
     assert not isinstance(caught.value, UnsupportedError)
 
 
-@pytest.mark.parametrize("use", ["cls", "server", "lookup", "get_dashboard_url"])
+@pytest.mark.parametrize("use", ["server", "lookup", "get_dashboard_url"])
 def test_what_an_app_cannot_do_yet(use: str) -> None:
     with pytest.raises(UnsupportedError, match="not supported yet"):
         getattr(app, use)()

@@ -13,12 +13,15 @@ from pathlib import Path
 from postgres_kit import Cluster
 from store_kit import BY, opened, spec
 from upgrade.test_upgrade import FOLDER, contents
+from zygo.model import CallState
 from zygo.settings import Settings
+from zygo.store.calls import NewCall, Outcome, Payload
 from zygo.store.tables import HEAD
 
 
 async def fill(settings: Settings) -> object:
-    """A history with everything in it: kept and pruned revisions, a stopped app, a name used again."""
+    """A history with everything in it: kept and pruned revisions, a stopped app, a name used again; calls with and
+    without results."""
     async with opened(settings) as store:
         old = await store.add_revision("hello", "d0", spec(number=9), BY, 1.5)
         await store.stop_app(old.app_id, 2.5)
@@ -26,6 +29,17 @@ async def fill(settings: Settings) -> object:
             made = await store.add_revision("hello", f"d{number}", spec(number=number), BY, 10.0 + number)
         await store.prune(made.app_id, 2)
         await store.add_revision("another", "d5", spec("another", 5), BY, 20.0)
+        one = NewCall("fc-one", made.app_id, "hello", "plain", "fu-1", "3.11.2", (Payload(b"\x00one"),))
+        many = NewCall(
+            "fc-many", "s-gone", "dev", "plain", "fu-2", "3.9.1", tuple(Payload(b"%d" % n) for n in range(3))
+        )
+        await store.calls.add([one, many], 30.0, 1)
+        outcomes = [
+            Outcome(2, "fc-many", CallState.SUCCEEDED, "v", Payload(b"\xffresult")),
+            Outcome(3, "fc-many", CallState.FAILED, "e", Payload(None, "ab" * 32)),
+            Outcome(4, "fc-many", CallState.PENDING, failures=1, losses=2, due_at=50.0),
+        ]
+        await store.calls.record(outcomes, 40.0)
         return await contents(store)
 
 

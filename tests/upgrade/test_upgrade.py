@@ -40,6 +40,22 @@ async def contents(store: Store) -> dict[str, Any]:
         "revisions": encode([revision for app in apps for revision in await store.revisions(app.id)]),
         "specs": [[app.id, version, encode(kept)] for app, version, kept in await store.kept_specs()],
         "hashes": sorted(await store.kept_hashes()),
+        "calls": await calls_of(store),
+    }
+
+
+async def calls_of(store: Store) -> dict[str, Any]:
+    """The calls that `dump.fill` makes, none in a database from before there were any."""
+    found = await store.calls.results([("fc-one", 0), ("fc-many", 0), ("fc-many", 1), ("fc-many", 2)])
+    if found == [None] * 4:
+        return {}
+    due, _ = await store.calls.due("fu-2", 1e12, 10, frozenset())
+    return {
+        "calls": [encode(await store.calls.call(identifier)) for identifier in ("fc-one", "fc-many")],
+        "results": [repr(result) for result in found],
+        "due": [repr(each) for each in due],
+        "backlog": await store.calls.backlog(),
+        "files": sorted(await store.calls.named_files()),
     }
 
 
@@ -50,6 +66,7 @@ def as_records(told: dict[str, Any]) -> dict[str, Any]:
         "revisions": [decode(RevisionRecord, revision) for revision in told["revisions"]],
         "specs": [(app, version, decode(AppSpec, kept)) for app, version, kept in told["specs"]],
         "hashes": told["hashes"],
+        "calls": told.get("calls", {}),
     }
 
 

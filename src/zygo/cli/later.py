@@ -19,9 +19,7 @@ COMMANDS = {
     "queue": "",
     "image": "",
     "shell": "",
-    "token": "There is nothing to sign in to: the server on this machine belongs to its user.",
     "setup": "There is nothing to set up: `zygo doctor` says what this machine lacks.",
-    "profile": "",
     "environment": "",
     "config": "Until then settings are environment variables that begin with ZYGO_.",
 }

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from zygo import errors
-from zygo.cli import apps, doctor, later, report, server
+from zygo.cli import apps, doctor, later, profile, report, server, token, workspace
 from zygo.version import version
 
 app = typer.Typer(
@@ -25,6 +25,9 @@ app = typer.Typer(
 )
 app.add_typer(server.app, name="server")
 app.add_typer(apps.app, name="app")
+app.add_typer(profile.app, name="profile")
+app.add_typer(token.app, name="token")
+app.add_typer(workspace.app, name="workspace")
 app.command("doctor")(doctor.doctor)
 later.register(app)
 
@@ -68,11 +71,29 @@ Debug = Annotated[
 ]
 
 
+def _set_server(address: str | None) -> None:
+    if address:
+        # The user's program, in processes of its own, calls functions there too.
+        os.environ["ZYGO_SERVER"] = address
+
+
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="ADDRESS",
+        callback=_set_server,
+        help="The server to use: ssh://user@host, https://host with ZYGO_TOKEN, or local.",
+    ),
+]
+
+
 @app.callback()
 def root(
     show_version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
     ] = False,
+    at: At = None,
     debug: Debug = False,
 ) -> None:
     """Turn a Python function into a web endpoint on machines you own."""
@@ -93,6 +114,7 @@ def serve(
     ] = False,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="Show when each line was written.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
+    at: At = None,
     debug: Debug = False,
 ) -> None:
     """Serve an app at a temporary URL and follow every save, until Ctrl-C.
@@ -123,6 +145,7 @@ def deploy(
     module: Annotated[bool, typer.Option("-m", help="REF is a module, not a file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; all else goes to stderr.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
+    at: At = None,
     debug: Debug = False,
 ) -> None:
     """Deploy an app at persistent URLs, or update it without losing a request.

@@ -22,14 +22,14 @@ from zygo.cli import report
 from zygo.cli import share as sharing
 from zygo.cli.live import Live
 from zygo.cli.publish import Publisher
+from zygo.program.place import client as server_client
 from zygo.program.place import place
-from zygo.sdk import launch
-from zygo.sdk.client import Client
+from zygo.sdk import distant, launch
 
 if TYPE_CHECKING:
     from zygo.cli.output import Output
     from zygo.program.sources import Upload
-    from zygo.sdk.client import Session
+    from zygo.sdk.client import Client, Session
 
 RETRY_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Before each attempt to get a lost server back; after the last one the command gives up."""
@@ -40,6 +40,9 @@ STABLE_SECONDS = 30.0
 LINGER_SECONDS = 0.1
 SLOW_SECONDS = 5.0
 """Before a first import that does not end is mentioned."""
+
+LOST_SECONDS = 1.0
+"""Before what a cut has interrupted is done again."""
 
 END_SECONDS = 5.0
 """For everything that has to end at Ctrl-C; it normally takes some 20 ms."""
@@ -155,13 +158,13 @@ class _Serve:
         except (errors.ConnectionError, errors.TimeoutError) as error:
             self._output.warning(str(error))
             # Handed on as a client that fails at its first request: the attempts are counted in one place.
-            return Client(place().socket)
+            return server_client()
 
     async def _connect(self, *, replace: bool) -> Client:
         client = await launch.connect(place(), replace=replace, say=self._output.hint)
         if replace:
             status = await client.status()
-            for text in status.get("warnings", []):
+            for text in distant.warnings(status, client):
                 self._output.warning(text)
             gateway = status.get("gateway", {})
             wanted, port = gateway.get("requested_port"), gateway.get("port")
@@ -245,7 +248,11 @@ class _Serve:
                 changed = changed or asyncio.create_task(self._live.changed(), name="changed")
                 await asyncio.wait({changed, running} if running else {changed}, return_when=asyncio.FIRST_COMPLETED)
                 if running is not None and running.done():
-                    published, running = running.result(), None
+                    published = await self._outcome(running, session)
+                    if published is None:
+                        running = asyncio.create_task(publisher.publish(), name="publish")
+                        continue
+                    running = None
                     if published:
                         self._serving()
                         if self._shares is not None:
@@ -263,6 +270,17 @@ class _Serve:
                 if task is not None:
                     task.cancel()
                     await asyncio.wait({task}, timeout=END_SECONDS)
+
+    async def _outcome(self, publishing: asyncio.Task[bool], session: Session) -> bool | None:
+        """Whether it is live; None when a connection that is there again was lost on the way, so that nobody knows."""
+        try:
+            return publishing.result()
+        except (errors.ConnectionError, errors.TimeoutError):
+            if not session.resumable:
+                raise
+        await asyncio.sleep(LOST_SECONDS)  # the session may not have noticed yet
+        await session.healthy()
+        return None
 
     def _serving(self) -> None:
         upload = self._publisher.latest

@@ -17,13 +17,15 @@ import typer
 
 from zygo import errors
 from zygo.cli import output
-from zygo.program.place import place
+from zygo.program.place import client as server_client
+from zygo.program.place import own, place, refuse_remote
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from zygo.cli.install import Service
     from zygo.cli.output import Output
+    from zygo.sdk.client import Client
 
 app = typer.Typer(help="Start, stop and look at the server.", no_args_is_help=True)
 
@@ -33,9 +35,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def start(
     foreground: Annotated[bool, typer.Option("--foreground", help="Run it in this terminal, until Ctrl-C.")] = False,
+    control: Annotated[
+        str | None,
+        typer.Option("--control", metavar="[HOST:]PORT", help="Let commands of other machines in there, with tokens."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start the server in the background, or do nothing when it runs."""
+    refuse_remote("zygo server start")
+    if control:
+        host, _, port = control.rpartition(":")
+        os.environ["ZYGO_CONTROL_PORT"] = port
+        os.environ["ZYGO_CONTROL_HOST"] = host.strip("[]") or os.environ.get("ZYGO_CONTROL_HOST", "127.0.0.1")
     if foreground:
         _run_in_place()
         return
@@ -45,6 +56,7 @@ def start(
 @app.command()
 def stop(as_json: AsJson = False) -> None:
     """End the server and every app that it serves."""
+    refuse_remote("zygo server stop")
     _end(_stop(as_json, _output()))
 
 
@@ -77,6 +89,7 @@ def install(
     """Make the server a systemd service with the settings of this command: it comes back after a crash and a reboot."""
     from zygo.cli import install as installing
 
+    refuse_remote("zygo server install")
     out = _output()
     service = installing.Service.of_machine()
     if domain is not None:
@@ -113,6 +126,7 @@ def uninstall() -> None:
     from zygo.cli import install as installing
     from zygo.cli import public
 
+    refuse_remote("zygo server uninstall")
     out, service = _output(), installing.Service.of_machine()
     code = installing.uninstall(service, out)
     if not service.user and (commands := public.remove(out)):
@@ -120,12 +134,30 @@ def uninstall() -> None:
     raise typer.Exit(code)
 
 
+@app.command()
+def audit(
+    app_name: Annotated[str | None, typer.Argument(metavar="[APP]", help="Of this app, or token, alone.")] = None,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=1, max=1000, help="How many of the last entries.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show who changed what, the newest first."""
+    _end(_audit(app_name or "", lines, as_json, _output()))
+
+
+@app.command(hidden=True)
+def attach() -> None:
+    """The other end of a command's ssh connection: start the server here, tell where its sockets are, stay."""
+    from zygo.cli import attached
+
+    raise typer.Exit(attached.run())
+
+
 async def _make_way(out: Output) -> None:
     """End a server that was started by hand: it holds the data directory that the service needs."""
     from zygo.sdk import launch
     from zygo.sdk.client import Client
 
-    async with Client(place().socket) as client:
+    async with Client(own().socket) as client:
         status = await launch.probe(client)
         if status is not None and not status.get("managed"):
             out.hint(f"The server that runs (pid {status.get('pid')}) makes way for the service.")
@@ -149,7 +181,7 @@ def _end(command: Coroutine[Any, Any, int]) -> None:
 async def _start(as_json: bool, out: Output) -> int:
     from zygo.sdk import launch
 
-    async with await launch.connect(dataclasses.replace(place(), on_demand=False), say=out.hint) as client:
+    async with await launch.connect(dataclasses.replace(own(), on_demand=False), say=out.hint) as client:
         status = await client.status()
     if as_json:
         out.line(json.dumps(status, indent=2))
@@ -165,7 +197,7 @@ async def _stop(as_json: bool, out: Output) -> int:
     from zygo.sdk import launch
     from zygo.sdk.client import Client
 
-    async with Client(place().socket) as client:
+    async with Client(own().socket) as client:
         status = await launch.probe(client)
         if status is not None:
             with out.working("Stopping the server..."):
@@ -181,10 +213,13 @@ async def _stop(as_json: bool, out: Output) -> int:
 
 async def _status(as_json: bool, out: Output) -> int:
     from zygo.sdk import launch
-    from zygo.sdk.client import Client
 
-    async with Client(place().socket) as client:
-        status = await launch.probe(client)
+    async with server_client() as client:
+        if client.remote is not None:
+            await client.reconnect()
+            status: dict[str, Any] | None = await client.status()
+        else:
+            status = await launch.probe(client)
     if as_json:
         out.line(json.dumps({"running": status is not None, **(status or {})}, indent=2))
     elif status is None:
@@ -240,8 +275,8 @@ async def _logs(follow: bool, lines: int, out: Output) -> int:
         return 0
     except errors.ConnectionError:
         # Without a server its file still tells what it said, which is when it is wanted most.
-        log = place().log
-        if follow or not log.exists():
+        log, remote = place().log, place().remote
+        if remote is not None or follow or not log.exists():
             raise
         with contextlib.suppress(OSError):
             for line in log.read_text("utf-8", "replace").splitlines()[-lines:] if lines else []:
@@ -250,8 +285,33 @@ async def _logs(follow: bool, lines: int, out: Output) -> int:
 
 
 async def _read_logs(follow: bool, lines: int, out: Output) -> None:
-    from zygo.sdk.client import Client
+    async with server_client() as client:
+        if client.remote is not None:
+            await client.reconnect()
+        await _print_logs(client, follow, lines, out)
 
-    async with Client(place().socket) as client, client.logs(tail=lines, follow=follow) as found:
+
+async def _print_logs(client: Client, follow: bool, lines: int, out: Output) -> None:
+    async with client.logs(tail=lines, follow=follow) as found:
         async for line in found:
             out.line(output.clean(line, colours=False))
+
+
+async def _audit(target: str, lines: int, as_json: bool, out: Output) -> int:
+    from zygo.cli.apps import ago
+    from zygo.sdk import launch
+
+    async with await launch.connect(place(), say=out.hint) as client:
+        entries = await client.audit(lines, target)
+    if as_json:
+        out.line(json.dumps({"entries": entries}, indent=2))
+    elif not entries:
+        out.line("Nothing has been changed yet.")
+    else:
+        rows = []
+        for entry in entries:
+            detail = " ".join(f"{key}={value}" for key, value in entry["detail"].items())
+            what = f"{entry['action']} {entry['target']}".strip()
+            rows.append([ago(entry["at"]), entry["who"], entry["address"], what, entry["outcome"], detail])
+        out.table(["When", "Who", "From", "What", "Outcome", ""], rows)
+    return 0

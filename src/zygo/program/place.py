@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
 from zygo import paths
+from zygo.errors import InvalidError
+from zygo.sdk import distant, where
+from zygo.sdk.client import Client
 from zygo.sdk.launch import Place
 
-_OWN = {"ZYGO_DATA_DIR", "ZYGO_RUNTIME_DIR"}
+_OWN = {"ZYGO_DATA_DIR", "ZYGO_RUNTIME_DIR", "ZYGO_SERVER", "ZYGO_TOKEN", "ZYGO_PROFILE", "ZYGO_SSH"}
 
 
 def place() -> Place:
-    """The control socket and data directory that the settings name. Raises InvalidError for a bad setting."""
+    """The server that is meant: the one on another machine, or the control socket and data directory that the settings name.
+
+    Raises InvalidError for a bad setting.
+    """
+    return dataclasses.replace(own(), remote=where.server())
+
+
+def client() -> Client:
+    """A client of the server that is meant, as it is: nothing is started. `reconnect` comes before its first request."""
+    found = place()
+    return distant.client_of(found.remote) if found.remote is not None else Client(found.socket)
+
+
+def refuse_remote(what: str) -> None:
+    """Raises InvalidError when another machine's server is meant."""
+    remote = where.server()
+    if remote is not None:
+        there = f"ssh {remote.host} {what}" if remote.scheme == "ssh" else f"`{what}` on {remote.host}"
+        raise InvalidError(
+            f"`{what}` is for the server of the machine it is run on, and {remote.name} is meant here (--server, ZYGO_SERVER or "
+            f"a profile). For that one: {there}. For this machine's own: ZYGO_SERVER=local {what}"
+        )
+
+
+def own() -> Place:
+    """The place of this machine's own server, for this user."""
     if any(name.startswith("ZYGO_") and name not in _OWN for name in os.environ):
         _check_settings()  # one that is wrong is told by the command, not by a server that does not start
     data = os.environ.get("ZYGO_DATA_DIR")
@@ -26,7 +55,6 @@ def place() -> Place:
 def _check_settings() -> None:
     from pydantic import ValidationError
 
-    from zygo.errors import InvalidError
     from zygo.settings import Settings
 
     try:

@@ -67,6 +67,7 @@ def show_function(output: Screen, function: dict[str, Any]) -> None:
         output.line(f"  {name}: called from Python with .remote()", "bold")
         return
     note = f"  ({function['note']})" if function.get("note") else ""
+    note += "  🔑 asks for a proxy token" if function.get("protected") else ""
     output.line(f"  {name} => {url}{note}", "bold")
     also = function.get("hostname_url")
     if also and also != url:

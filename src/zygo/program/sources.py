@@ -87,7 +87,8 @@ def collect(evaluated: Evaluated, digests: Digests) -> Upload:
 
 DIRECT_FILES = 8
 DIRECT_BYTES = 256 * 1024
-"""So little is sent without asking first: a save is one file, and the question would cost more than the answer."""
+"""So little goes along with the revision, without asking first: a save is one file, and each request would be one more way
+to the server and back."""
 
 
 async def send(client: Client, upload: Upload, known: set[str]) -> None:
@@ -101,17 +102,22 @@ async def send(client: Client, upload: Upload, known: set[str]) -> None:
     if unknown and (not known or len(unknown) > DIRECT_FILES or total > DIRECT_BYTES):
         await put(client, upload, await client.missing_blobs(unknown))
     else:
-        await put(client, upload, unknown)
+        for sha256 in unknown:
+            client.carry(sha256, await asyncio.to_thread(_read, _path(upload, sha256), sha256))
     known.update(unknown)
 
 
 async def put(client: Client, upload: Upload, hashes: Iterable[str]) -> None:
     """Send the content of these hashes. Raises LoadError when a file has changed since it was listed."""
     for sha256 in hashes:
-        path = upload.content.get(sha256)
-        if path is None:
-            raise errors.InternalFailure(f"The server asks for content {sha256[:12]} that the app does not have.")
-        await client.put_blob(sha256, await asyncio.to_thread(_read, path, sha256))
+        await client.put_blob(sha256, await asyncio.to_thread(_read, _path(upload, sha256), sha256))
+
+
+def _path(upload: Upload, sha256: str) -> str:
+    path = upload.content.get(sha256)
+    if path is None:
+        raise errors.InternalFailure(f"The server asks for content {sha256[:12]} that the app does not have.")
+    return path
 
 
 def _read(path: str, sha256: str) -> bytes:

@@ -1,4 +1,5 @@
-"""The control plane's client: HTTP over the server's unix socket, one method per route, errors as our own classes.
+"""The control plane's client: HTTP over the server's unix socket, or to a server on another machine; one method per route,
+errors as our own classes.
 
 The HTTP library is imported with the first request, so that importing this module costs nothing. A client holds
 connections: close it with `aclose` or use it as an async context manager. Every request has a time limit, and every
@@ -8,20 +9,21 @@ stream a limit on its silence (the server sends a ping every 5 s).
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from zygo import errors
+from zygo.sdk.transport import LibraryTransport, LocalTransport
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Iterable, Iterator
-    from types import ModuleType, TracebackType
+    from collections.abc import AsyncIterator, Awaitable, Iterable
+    from types import TracebackType
+    from typing import Callable
 
-    import httpx
+    from zygo.sdk.transport import Reply, Transport
+    from zygo.sdk.where import Remote
 
 REQUEST_SECONDS = 30.0
 """For one small request. The server does no heavy work on its loop, so this is already generous."""
@@ -50,19 +52,6 @@ _BY_STATUS: dict[int, type[errors.Error]] = {
 }
 
 
-def _library() -> ModuleType:
-    """The HTTP library, without its own command line, which would be two thirds of the time of importing it."""
-    if "httpx" not in sys.modules:
-        # It tolerates that this module cannot be imported.
-        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
-        try:
-            importlib.import_module("httpx")
-        finally:
-            if sys.modules.get("httpx._main") is None:
-                sys.modules.pop("httpx._main", None)
-    return sys.modules["httpx"]
-
-
 def error_of(status: int, body: bytes) -> errors.Error:
     """The error that an answer of the control API stands for: its own description, or else what its status means."""
     with contextlib.suppress(ValueError):
@@ -70,19 +59,42 @@ def error_of(status: int, body: bytes) -> errors.Error:
         if isinstance(described, dict):
             return errors.from_json(described)
     text = body.decode("utf-8", "replace").strip()[:500]
+    if status == 401:
+        return errors.AuthError(
+            "The server does not accept the token: it is wrong, deleted, rotated or expired. Make one there with "
+            "`zygo token create NAME --scope deploy`, and give it as ZYGO_TOKEN or with `zygo profile create`."
+        )
     return _BY_STATUS.get(status, errors.Error)(f"The server answered {status}: {text or 'no explanation'}")
 
 
 class Client:
-    """Speaks to the server behind `socket`, the path of its control socket.
+    """Speaks to the server behind `socket`, the path of its control socket, or to the one on another machine.
+
+    Arguments:
+        remote: the other machine's server. `socket` is then this machine's end of the tunnel for ssh, and "" otherwise.
+        prepare: awaited before connections are made anew: brings the tunnel back.
 
     Each method raises ConnectionError when no server answers there or it goes away, TimeoutError when it does not
     answer in time, and otherwise the error that the server described.
     """
 
-    def __init__(self, socket: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        socket: str | os.PathLike[str],
+        *,
+        remote: Remote | None = None,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.socket = str(socket)
-        self._http: httpx.AsyncClient | None = None
+        self.remote = remote
+        self._prepare = prepare
+        self._transport: Transport | None = None
+        self._carried: dict[str, bytes] = {}
+
+    @property
+    def shown(self) -> str:
+        """Where the server is, for messages."""
+        return self.remote.name if self.remote is not None else self.socket
 
     async def __aenter__(self) -> Client:
         return self
@@ -94,9 +106,9 @@ class Client:
 
     async def aclose(self) -> None:
         """Close every connection. May be called twice."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        if self._transport is not None:
+            await self._transport.aclose()
+            self._transport = None
 
     async def status(self, *, seconds: float = REQUEST_SECONDS) -> dict[str, Any]:
         """What the server is, where its gateway listens, its apps and their containers."""
@@ -114,6 +126,10 @@ class Client:
     async def put_blob(self, sha256: str, content: bytes) -> None:
         """Give the server the content whose hash is `sha256`."""
         await self._request("PUT", f"/v1/blobs/{sha256}", content=content, seconds=300.0)
+
+    def carry(self, sha256: str, content: bytes) -> None:
+        """Send this content along with the next revision or change, which saves a request for it."""
+        self._carried[sha256] = content
 
     async def hold(self, session: str) -> None:
         """Say that a change was seen: new requests wait (at most half a second) for what comes of it."""
@@ -133,15 +149,42 @@ class Client:
             force: take over from another session that serves `app`; else ConflictError is raised when there is one.
             running: it is for one run of a program, beside any other app of that name; `finish` ends it in order.
             detached: the app outlives this context until its functions have nothing to do.
+
+        The session of a server on another machine survives a connection that is cut: see resuming.py.
         """
         body = {"app": app, "file": file, "force": force, "running": running, "detached": detached}
-        async with self._stream("POST", "/v1/sessions", body, SILENCE_SECONDS) as lines:
+        if self.remote is not None:
+            from zygo.sdk.resuming import RemoteSession
+
+            session = RemoteSession(self, {**body, "remote": True})
+            async with session:
+                yield session
+            return
+        async with self.open_session("/v1/sessions", body) as (first, lines):
+            yield Session(str(first["id"]), lines)
+
+    @contextlib.asynccontextmanager
+    async def open_session(
+        self, path: str, body: dict[str, Any]
+    ) -> AsyncIterator[tuple[dict[str, Any], AsyncIterator[dict[str, Any]]]]:
+        """The stream of a session, opened or resumed: its first event, and those that follow."""
+        async with self._stream("POST", path, body, SILENCE_SECONDS) as lines:
             async for first in lines:
                 if first.get("type") == "session":
-                    yield Session(str(first["id"]), lines)
+                    yield first, lines
                     return
                 break
             raise errors.ConnectionError("The server did not open a session")
+
+    async def reconnect(self) -> None:
+        """Forget every connection; the next request makes a new one."""
+        await self.aclose()
+        if self._prepare is not None:
+            await self._prepare()
+
+    async def tell_session(self, session: str, what: str, body: dict[str, Any], seconds: float) -> None:
+        """`seen`: this command lives, and has the events up to `after`. `end`: the app is to end at once."""
+        await self._json("POST", f"/v1/sessions/{session}/{what}", body, seconds=seconds)
 
     async def finish(self, session: str) -> None:
         """End the app of a session whose program is done; the session's last event follows when all is gone."""
@@ -151,12 +194,24 @@ class Client:
     async def publish(self, session: str, app: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """Send an encoded AppSpec as a new revision; the context's value yields the events of making it."""
         path = f"/v1/sessions/{session}/revisions"
-        async with self._stream("POST", path, {"app": app}, BUILD_SILENCE_SECONDS) as lines:
+        async with self._stream("POST", path, self._with_content({"app": app}), BUILD_SILENCE_SECONDS) as lines:
             yield lines
 
     async def apps(self) -> dict[str, Any]:
         """`apps`: those that are served and deployed; `stopped`: those that were deployed once."""
         return await self._json("GET", "/v1/apps")
+
+    async def proxy_tokens(self) -> list[dict[str, Any]]:
+        """The proxy tokens, without their secrets."""
+        return list((await self._json("GET", "/v1/proxy-tokens"))["tokens"])
+
+    async def create_proxy_token(self) -> dict[str, Any]:
+        """A new proxy token, with its secret."""
+        return await self._json("POST", "/v1/proxy-tokens", {})
+
+    async def delete_proxy_token(self, identifier: str) -> None:
+        """Delete a proxy token. Raises NotFoundError."""
+        await self._json("DELETE", f"/v1/proxy-tokens/{quote(identifier, safe='')}")
 
     async def history(self, name: str) -> list[dict[str, Any]]:
         """The revisions of a deployed app, newest first. Raises NotFoundError."""
@@ -174,8 +229,37 @@ class Client:
         (`strategy`). An error that comes after the first event is raised by the iteration.
         """
         path = _of_app(name, what)
-        async with self._stream("POST", path, body, BUILD_SILENCE_SECONDS) as lines:
+        async with self._stream("POST", path, self._with_content(body), BUILD_SILENCE_SECONDS) as lines:
             yield _raising(lines)
+
+    def _with_content(self, body: dict[str, Any]) -> dict[str, Any]:
+        carried, self._carried = self._carried, {}
+        if not carried:
+            return body
+        from base64 import b64encode
+
+        return {**body, "content": {sha256: b64encode(data).decode() for sha256, data in carried.items()}}
+
+    async def tokens(self) -> list[dict[str, Any]]:
+        """The server's tokens, without their secrets."""
+        return list((await self._json("GET", "/v1/tokens"))["tokens"])
+
+    async def create_token(self, name: str, scopes: list[str], expires_in: float | None) -> dict[str, Any]:
+        """A new token; `token` is its text, which is never shown again. Raises AlreadyExistsError, InvalidError."""
+        return await self._json("POST", "/v1/tokens", {"name": name, "scopes": scopes, "expires_in": expires_in})
+
+    async def rotate_token(self, name: str, overlap: float) -> dict[str, Any]:
+        """A new secret for a token; the old one is good for `overlap` more seconds. Raises NotFoundError."""
+        return await self._json("POST", f"/v1/tokens/{quote(name, safe='')}/rotate", {"overlap": overlap})
+
+    async def delete_token(self, name: str) -> dict[str, Any]:
+        """Raises NotFoundError."""
+        return await self._json("DELETE", f"/v1/tokens/{quote(name, safe='')}")
+
+    async def audit(self, limit: int, target: str = "") -> list[dict[str, Any]]:
+        """Who changed what, the newest first; with `target` of one app or token."""
+        query = urlencode({"limit": limit, "target": target})
+        return list((await self._json("GET", f"/v1/audit?{query}"))["entries"])
 
     @contextlib.asynccontextmanager
     async def logs(self, *, tail: int, follow: bool) -> AsyncIterator[AsyncIterator[str]]:
@@ -215,66 +299,49 @@ class Client:
         return decoded if isinstance(decoded, dict) else {}
 
     async def _request(self, method: str, path: str, *, content: bytes | None, seconds: float) -> bytes:
-        with self._mapped(method, path):
-            headers = {"content-type": "application/json"} if method == "POST" else None
-            response = await self._client().request(method, path, content=content, headers=headers, timeout=seconds)
-        if response.status_code >= 400:
-            raise error_of(response.status_code, response.content)
-        return response.content
+        async with self._open(method, path, content, seconds) as reply:
+            return await reply.read()
 
     @contextlib.asynccontextmanager
-    async def _open(self, method: str, path: str, body: Any, silence: float | None) -> AsyncIterator[httpx.Response]:
-        httpx = _library()
-        content = None if body is None else json.dumps(body).encode()
-        headers = {"content-type": "application/json"} if content is not None else None
-        timeout = httpx.Timeout(REQUEST_SECONDS, read=silence)
-        with self._mapped(method, path):
-            async with self._client().stream(
-                method, path, content=content, headers=headers, timeout=timeout
-            ) as response:
-                if response.status_code >= 400:
-                    raise error_of(response.status_code, await response.aread())
-                yield response
+    async def _open(self, method: str, path: str, content: bytes | None, silence: float | None) -> AsyncIterator[Reply]:
+        async with self._carrier().open(method, path, content, silence) as reply:
+            if reply.status >= 400:
+                raise error_of(reply.status, await reply.read())
+            yield reply
 
     @contextlib.asynccontextmanager
     async def _stream(
         self, method: str, path: str, body: Any, silence: float | None
     ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        async with self._open(method, path, body, silence) as response:
-            yield _records(response)
+        content = None if body is None else json.dumps(body).encode()
+        async with self._open(method, path, content, silence) as reply:
+            yield _records(reply)
 
-    def _client(self) -> httpx.AsyncClient:
-        if self._http is None:
-            httpx = _library()
-            self._http = httpx.AsyncClient(
-                # No certificates: there is no TLS on a unix socket, and reading them takes 100 ms.
-                transport=httpx.AsyncHTTPTransport(
-                    uds=self.socket, limits=httpx.Limits(max_connections=None), verify=False
-                ),
-                base_url="http://zygo",
-                trust_env=False,
-            )
-        return self._http
+    def _carrier(self) -> Transport:
+        if self._transport is None:
+            tunnelled = self.remote is None or bool(self.socket)
+            self._transport = LocalTransport(self.socket) if tunnelled else LibraryTransport(self._far())
+        return self._transport
 
-    @contextlib.contextmanager
-    def _mapped(self, method: str, path: str) -> Iterator[None]:
-        httpx = _library()
-        try:
-            yield
-        except httpx.ConnectError as error:
-            raise errors.ConnectionError(f"No server answers at {self.socket}") from error
-        except httpx.TimeoutException as error:
-            raise errors.TimeoutError(f"{method} {path}: the server did not answer in time") from error
-        except httpx.TransportError as error:
-            raise errors.ConnectionError("The server went away") from error
+    def _far(self) -> Remote:
+        assert self.remote is not None
+        return self.remote
 
 
 class Session:
-    """A live session: `id`, and `events()`, which ends when the server closes it."""
+    """A live session: `id`, and `events()`, which ends when the server closes it.
+
+    A `resumable` one outlives its connection: `healthy()` returns once that is there again.
+    """
+
+    resumable = False
 
     def __init__(self, identifier: str, lines: AsyncIterator[dict[str, Any]]) -> None:
         self.id = identifier
         self._lines = lines
+
+    async def healthy(self) -> None:
+        """Return once the connection is there."""
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """Every event but the pings, as they come."""
@@ -290,10 +357,10 @@ async def _raising(lines: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[s
         yield event
 
 
-async def _split(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _split(reply: Reply) -> AsyncIterator[bytes]:
     # Not the library's own line iterator: it also splits at U+2028, which JSON may carry unescaped.
     rest = b""
-    async for chunk in response.aiter_bytes():
+    async for chunk in reply.chunks():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line
@@ -301,8 +368,8 @@ async def _split(response: httpx.Response) -> AsyncIterator[bytes]:
         yield rest
 
 
-async def _records(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    async for line in _split(response):
+async def _records(reply: Reply) -> AsyncIterator[dict[str, Any]]:
+    async for line in _split(reply):
         if line.strip():
             try:
                 record = json.loads(line)

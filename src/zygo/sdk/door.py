@@ -1,4 +1,4 @@
-"""The way to the server for calls: HTTP/1.1 over a unix socket, by hand.
+"""The way to the server for calls: HTTP/1.1 by hand, over a unix socket, through ssh to one, or over TCP with a token.
 
 An HTTP library would take longer to import than a program that calls one function takes altogether, and half a millisecond for
 each request. This speaks to one server, ours: no redirects, no compression, no names to resolve. Connections are kept and
@@ -10,12 +10,18 @@ from __future__ import annotations
 import asyncio
 import platform
 import socket as sockets
+import time
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from zygo import errors, paths
-from zygo.sdk import context
+from zygo.sdk import context, where
+
+if TYPE_CHECKING:
+    from zygo.sdk.where import Remote
+
+CONNECT_SECONDS = 15.0
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
 KEPT = 64
 """Idle connections that are kept for each event loop."""
 
+IDLE_SECONDS = 20.0
+"""How long a connection over TCP is kept: on the way there may be things that forget it without a word."""
 SETTLE_SECONDS = 30.0
 """How long the end of an answer is awaited: code that was stopped has 5 s to obey."""
 
@@ -56,6 +64,7 @@ class Connection(asyncio.Protocol):
         self.headers: dict[str, str] = {}
         self.complete = True
         self.closed = False
+        self.idle_since = 0.0
         self._loop = loop
         self._head = b""
         self._left = 0
@@ -218,13 +227,18 @@ class Connection(asyncio.Protocol):
 
 
 class Door:
-    """The connections of one event loop."""
+    """The connections of one event loop, to the socket at `path`, or to a server on another machine."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, remote: Remote | None = None) -> None:
         self.path = path
+        self.remote = remote
         self.life: AsyncGenerator[None, None] | None = None
         self._idle: list[Connection] = []
         self._settling: set[asyncio.Task[None]] = set()
+        self._tls: Any = where.tls(remote) if remote is not None else None
+        self._own = b""
+        if remote is not None and remote.scheme != "ssh":
+            self._own = b"Authorization: Bearer %b\r\n" % remote.token.encode()
 
     async def request(
         self, method: str, host: str, target: str, body: bytes, headers: bytes = b"", tail: Stored | None = None
@@ -233,11 +247,14 @@ class Door:
 
         `host` is a function's id, or "zygo" for the server itself. Raises Refused, Lost, ConnectionError.
         """
-        head = b"%b %b HTTP/1.1\r\nHost: %b\r\nAccept: application/json\r\nContent-Length: %d\r\n%b\r\n" % (
+        if self._own and self.remote is not None:
+            target, host = f"/calls/{host}{target}", self.remote.host
+        head = b"%b %b HTTP/1.1\r\nHost: %b\r\nAccept: application/json\r\nContent-Length: %d\r\n%b%b\r\n" % (
             method.encode(),
             target.encode(),
             host.encode(),
             len(body) + (0 if tail is None else len(tail)),
+            self._own,
             headers,
         )
         connection = await self._connection()
@@ -256,6 +273,7 @@ class Door:
     def release(self, connection: Connection) -> None:
         """The answer was read, or is not wanted: then the server hears that its caller left."""
         if connection.reusable and len(self._idle) < KEPT:
+            connection.idle_since = time.monotonic()
             self._idle.append(connection)
         else:
             connection.close()
@@ -289,17 +307,41 @@ class Door:
     async def _connection(self) -> Connection:
         while self._idle:
             connection = self._idle.pop()
+            if self._own and time.monotonic() - connection.idle_since > IDLE_SECONDS:
+                connection.close()
             if not connection.closed:
                 return connection
+        if self.remote is not None:
+            return await self._connect(self.remote)
+        return await self._connect_unix(self.path)
+
+    async def _connect(self, remote: Remote) -> Connection:
+        if remote.scheme == "ssh":
+            from zygo.sdk import ssh
+
+            return await self._connect_unix((await asyncio.to_thread(ssh.tunnel, remote)).calls)
+        loop = asyncio.get_running_loop()
+        try:
+            made = loop.create_connection(lambda: Connection(loop), remote.host, remote.tcp_port, ssl=self._tls)
+            _, connection = await asyncio.wait_for(made, CONNECT_SECONDS)
+        except (OSError, asyncio.TimeoutError) as error:
+            raise errors.ConnectionError(where.unreachable(remote, error)) from None
+        assert connection.transport is not None
+        sock = connection.transport.get_extra_info("socket")
+        for option in where.socket_options():
+            sock.setsockopt(*option)
+        return connection
+
+    async def _connect_unix(self, path: str) -> Connection:
         loop = asyncio.get_running_loop()
         sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            await loop.sock_connect(sock, self.path)
+            await loop.sock_connect(sock, path)
             _, made = await loop.create_connection(lambda: Connection(loop), sock=sock)
         except OSError as error:
             sock.close()
-            raise _unreachable(self.path, error) from error
+            raise _unreachable(path, error) from error
         return made
 
 
@@ -308,13 +350,16 @@ _doors: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Door] = weakref.Wea
 
 async def door() -> Door:
     """The door of the running event loop."""
-    path = context.server_socket() or paths.calls_socket()
+    path, remote = context.server_socket() or "", None
+    if not path:
+        remote = where.server()
+        path = paths.calls_socket() if remote is None else remote.name
     loop = asyncio.get_running_loop()
     found = _doors.get(loop)
-    if found is None or found.path != path:
+    if found is None or found.path != path or found.remote != remote:
         if found is not None:
             found.close()
-        found = _doors[loop] = Door(path)
+        found = _doors[loop] = Door(path, remote)
         # The loop ends its async generators when it ends itself (asyncio.run does), and with this one the connections.
         found.life = _close_at_end(weakref.ref(found))
         await found.life.__anext__()
@@ -354,6 +399,10 @@ def refusal(status: int, body: bytes, headers: dict[str, str]) -> errors.Error:
             return errors.from_json(said)
     except (ValueError, KeyError, TypeError):
         pass
+    if status == 401:
+        return errors.AuthError(
+            "The server does not accept the token: it is wrong, deleted, rotated or expired. Give another as ZYGO_TOKEN."
+        )
     text = str(said.get("message") or body[:500].decode("utf-8", "replace")).removeprefix("zygo: ")
     return Refused(status, text, str(said.get("details") or ""))
 

@@ -24,12 +24,15 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from zygo import errors
 from zygo.sdk.client import Client
 from zygo.sdk.delegation import scope_prefix
 from zygo.version import fingerprint, version
+
+if TYPE_CHECKING:
+    from zygo.sdk.where import Remote
 
 STARTUP = str(Path(__file__).resolve().parent.parent / "startup")
 """What `zygo python` puts on PYTHONPATH: Python imports its start from there."""
@@ -59,6 +62,8 @@ class Place:
     data_dir: Path
     module: str = "zygo.server.main"
     """What is started there; a test may name another program that keeps the same contract."""
+    remote: Remote | None = None
+    """A server on another machine, which is meant instead; it is neither started by its lock nor replaced from here."""
     on_demand: bool = True
     """A server started now is one that a command needs, and ends when nobody does; False for one started by hand."""
 
@@ -76,6 +81,10 @@ async def connect(place: Place, *, replace: bool = True, say: Callable[[str], No
     Raises ConnectionError when the server does not start, VersionError when a newer one runs apps,
     PermissionDeniedError when the socket's directory is somebody else's.
     """
+    if place.remote is not None:
+        from zygo.sdk import distant
+
+        return await distant.connect(place.remote)
     _refuse_strangers(place.socket.parent)
     client = Client(place.socket)
     try:

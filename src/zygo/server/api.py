@@ -1,21 +1,29 @@
-"""The control API: parse, call one function, serialise. It listens on a unix socket that only its owner can open."""
+"""The control API: parse, call one function, serialise. It listens on a unix socket that only its owner can open, and where
+that is asked for on a TCP port behind tokens (control.py, guard.py)."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from zygo.errors import Error, InvalidError, to_json
 from zygo.model import AppSpec, Provenance, decode
 from zygo.server import log_api
+from zygo.server.access import needed
 from zygo.server.faults import explained
+from zygo.server.guard import caller_of
 from zygo.server.logs import tail
+from zygo.server.remote_calls import PREFIX, CallsOverTcp
+from zygo.server.remote_sessions import RemoteSession
+from zygo.server.token_api import token_routes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,6 +33,8 @@ if TYPE_CHECKING:
 
     from zygo.server.main import Server
     from zygo.server.sessions import Session
+
+    Work = Callable[[Callable[[dict[str, Any]], None]], Awaitable[dict[str, Any]]]
 
 log = logging.getLogger("zygo.api")
 NDJSON = "application/x-ndjson"
@@ -41,9 +51,15 @@ def build_api(server: Server) -> Starlette:
         Route("/v1/sessions", api.open_session, methods=["POST"]),
         Route("/v1/sessions/{id}/hold", api.hold, methods=["POST"]),
         Route("/v1/sessions/{id}/release", api.release, methods=["POST"]),
+        Route("/v1/sessions/{id}/resume", api.resume, methods=["POST"]),
+        Route("/v1/sessions/{id}/seen", api.seen, methods=["POST"]),
+        Route("/v1/sessions/{id}/end", api.end_session, methods=["POST"]),
         Route("/v1/sessions/{id}/finish", api.finish, methods=["POST"]),
         Route("/v1/sessions/{id}/revisions", api.publish, methods=["POST"]),
         Route("/v1/apps", api.apps),
+        Route("/v1/proxy-tokens", api.proxy_tokens),
+        Route("/v1/proxy-tokens", api.create_proxy_token, methods=["POST"]),
+        Route("/v1/proxy-tokens/{id}", api.delete_proxy_token, methods=["DELETE"]),
         Route("/v1/apps/{name}/deployments", api.deploy, methods=["POST"]),
         Route("/v1/apps/{name}/revisions", api.history),
         Route("/v1/apps/{name}/rollback", api.rollback, methods=["POST"]),
@@ -51,8 +67,24 @@ def build_api(server: Server) -> Starlette:
         Route("/v1/apps/{name}/stop", api.stop_app, methods=["POST"]),
         Route("/v1/blobs/missing", api.missing_blobs, methods=["POST"]),
         Route("/v1/blobs/{sha256}", api.put_blob, methods=["PUT"]),
+        *token_routes(server.tokens, server.audit),
     ]
-    return Starlette(routes=routes, exception_handlers={Error: _error_response, Exception: _error_response})
+    guarded: list[BaseRoute] = [_scoped(route) for route in routes]
+    guarded.append(Mount(PREFIX.rstrip("/"), CallsOverTcp(server.settings.calls_socket)))
+    return Starlette(routes=guarded, exception_handlers={Error: _error_response, Exception: _error_response})
+
+
+def _scoped(route: Route) -> Route:
+    """The same route, for callers that have its scope."""
+    handler, methods = route.endpoint, sorted((route.methods or {"GET"}) - {"HEAD"})
+
+    async def checked(request: Request) -> Response:
+        scope = needed(request.method.replace("HEAD", "GET"), route.path)
+        caller_of(request.scope).require(scope, f"{request.method} {request.url.path}")
+        response: Response = await handler(request)
+        return response
+
+    return Route(route.path, checked, methods=methods)
 
 
 async def _error_response(request: Request, error: Exception) -> Response:
@@ -75,6 +107,7 @@ class _Api:
 
     async def stop(self, request: Request) -> Response:
         replaced = bool((await _json(request)).get("replaced"))
+        await self._server.audit.add(caller_of(request.scope), "server stop", "", replaced=replaced)
         self._server.stop("a newer command replaces it" if replaced else "`zygo server stop`", replaced=replaced)
         return JSONResponse({})
 
@@ -102,10 +135,30 @@ class _Api:
     async def open_session(self, request: Request) -> Response:
         body = await _json(request)
         app, file = str(body.get("app") or ""), str(body.get("file") or "")
-        flags = {name: bool(body.get(name)) for name in ("force", "running", "detached")}
+        flags = {name: bool(body.get(name)) for name in ("force", "running", "detached", "remote")}
         session = await self._server.apps.open(app, file, **flags)
-
+        await self._server.audit.add(caller_of(request.scope), "run" if flags["running"] else "serve", app)
         return _SessionResponse(session)
+
+    async def resume(self, request: Request) -> Response:
+        session, body = self._remote(request), await _json(request)
+        after = body.get("after")
+        return _SessionResponse(session, after if isinstance(after, int) else 0)
+
+    async def seen(self, request: Request) -> Response:
+        after = (await _json(request)).get("after")
+        self._remote(request).seen(after if isinstance(after, int) else 0)
+        return JSONResponse({})
+
+    async def end_session(self, request: Request) -> Response:
+        self._remote(request).goodbye()
+        return JSONResponse({})
+
+    def _remote(self, request: Request) -> RemoteSession:
+        session = self._server.apps.by_session(request.path_params["id"]).session
+        if not isinstance(session, RemoteSession):
+            raise InvalidError("That session lives as long as its connection.")
+        return session
 
     async def hold(self, request: Request) -> Response:
         self._server.apps.by_session(request.path_params["id"]).hold()
@@ -120,8 +173,9 @@ class _Api:
         return JSONResponse({})
 
     async def publish(self, request: Request) -> Response:
-        app = self._server.apps.by_session(request.path_params["id"])
-        spec = _decoded(AppSpec, await _json(request), "app")
+        app, body = self._server.apps.by_session(request.path_params["id"]), await _json(request)
+        await self._take_content(body)
+        spec = _decoded(AppSpec, body, "app")
         return StreamingResponse(
             _stream(lambda emit: self._server.deployments.publish(app, spec, emit)), media_type=NDJSON
         )
@@ -131,11 +185,35 @@ class _Api:
 
     async def deploy(self, request: Request) -> Response:
         name, body = request.path_params["name"], await _json(request)
-        spec, by = _decoded(AppSpec, body, "app"), _decoded(Provenance, body, "by")
+        await self._take_content(body)
+        spec, by = _decoded(AppSpec, body, "app"), _by(request, body)
         strategy = str(body.get("strategy", "rolling"))
-        return StreamingResponse(
-            _stream(lambda emit: self._server.deployed.deploy(name, spec, by, strategy, emit)), media_type=NDJSON
+        return self._changing(
+            request, "deploy", by, lambda emit: self._server.deployed.deploy(name, spec, by, strategy, emit)
         )
+
+    def _changing(self, request: Request, action: str, by: Provenance | None, work: Work) -> Response:
+        """The stream of a change of an app, which is written down."""
+        name, caller = request.path_params["name"], caller_of(request.scope)
+        detail: dict[str, Any] = {}
+        if by is not None:
+            detail = {"tag": by.tag, "commit": by.commit, "client_version": by.client_version}
+        audit = self._server.audit
+        return StreamingResponse(
+            _stream(lambda emit: audit.around(caller, action, name, work(emit), **detail)), media_type=NDJSON
+        )
+
+    async def _take_content(self, body: dict[str, Any]) -> None:
+        """Content that came along with an app instead of in a request of its own, as base64 by hash."""
+        content = body.get("content")
+        if content is None:
+            return
+        try:
+            decoded = {str(sha256): base64.b64decode(text, validate=True) for sha256, text in content.items()}
+        except (AttributeError, TypeError, ValueError):
+            raise InvalidError("The request's 'content' is not an object of base64 texts by hash.") from None
+        for sha256, data in decoded.items():
+            await self._server.sources.put(sha256, _once(data))
 
     async def history(self, request: Request) -> Response:
         return JSONResponse({"revisions": await self._server.deployed.history(request.path_params["name"])})
@@ -143,33 +221,45 @@ class _Api:
     async def rollback(self, request: Request) -> Response:
         name, body = request.path_params["name"], await _json(request)
         by, strategy, version = (
-            _decoded(Provenance, body, "by"),
+            _by(request, body),
             str(body.get("strategy", "rolling")),
             body.get("version"),
         )
         if version is not None and not isinstance(version, int):
             raise InvalidError(f"{version!r} is not the number of a version.")
-        return StreamingResponse(
-            _stream(lambda emit: self._server.deployed.rollback(name, version, by, strategy, emit)), media_type=NDJSON
+        return self._changing(
+            request, "rollback", by, lambda emit: self._server.deployed.rollback(name, version, by, strategy, emit)
         )
 
     async def rollover(self, request: Request) -> Response:
         name, strategy = request.path_params["name"], str((await _json(request)).get("strategy", "rolling"))
-        return StreamingResponse(
-            _stream(lambda emit: self._server.deployed.rollover(name, strategy, emit)), media_type=NDJSON
+        return self._changing(
+            request, "rollover", None, lambda emit: self._server.deployed.rollover(name, strategy, emit)
         )
 
     async def stop_app(self, request: Request) -> Response:
         name, apps = request.path_params["name"], self._server.apps
+        caller, audit = caller_of(request.scope), self._server.audit
         running = [] if apps.find(name, "deployed") else apps.runs(name)
         if not running:
-            return JSONResponse(await self._server.deployed.stop(name))
+            return JSONResponse(await audit.around(caller, "stop", name, self._server.deployed.stop(name)))
         containers = sum(pool.total for app in running for g in app.generations for pool in g.pools.values())
         for app in running:
             await apps.end(app)
             if app.session is not None:
                 app.session.end(f"`zygo app stop {name}`")
+        await audit.add(caller, "stop", name)
         return JSONResponse({"name": name, "containers": containers})
+
+    async def proxy_tokens(self, request: Request) -> Response:
+        return JSONResponse({"tokens": await self._server.proxy_tokens.list()})
+
+    async def create_proxy_token(self, request: Request) -> Response:
+        return JSONResponse(await self._server.proxy_tokens.create())
+
+    async def delete_proxy_token(self, request: Request) -> Response:
+        await self._server.proxy_tokens.delete(request.path_params["id"])
+        return JSONResponse({})
 
     async def missing_blobs(self, request: Request) -> Response:
         body = await _json(request)
@@ -181,14 +271,14 @@ class _Api:
 
 
 class _SessionResponse(StreamingResponse):
-    """A session's events. However this ends, even before its first byte, the session ends with it."""
+    """A session's events. However this ends, even before its first byte, the session hears of it."""
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(self._lines(), media_type=NDJSON)
+    def __init__(self, session: Session, after: int = 0) -> None:
+        super().__init__(self._lines(after), media_type=NDJSON)
         self._session = session
 
-    async def _lines(self) -> AsyncIterator[bytes]:
-        async for events in self._session.events():
+    async def _lines(self, after: int) -> AsyncIterator[bytes]:
+        async for events in self._session.events(after):
             yield b"".join(json.dumps(event).encode() + b"\n" for event in events)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -201,6 +291,16 @@ class _SessionResponse(StreamingResponse):
 T = TypeVar("T")
 
 
+def _by(request: Request, body: dict[str, Any]) -> Provenance:
+    """Who makes a revision: over TCP the token, whatever the command says; on this machine the user that it names."""
+    by, caller = _decoded(Provenance, body, "by"), caller_of(request.scope)
+    return replace(by, deployed_by=caller.name) if caller.remote else by
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
 def _decoded(cls: type[T], body: dict[str, Any], key: str) -> T:
     try:
         return decode(cls, body[key])
@@ -209,7 +309,7 @@ def _decoded(cls: type[T], body: dict[str, Any], key: str) -> T:
 
 
 async def _stream(
-    work: Callable[[Callable[[dict[str, Any]], None]], Awaitable[dict[str, Any]]],
+    work: Work,
 ) -> AsyncIterator[bytes]:
     """Run `work`, streaming what it emits, its result last. A client that goes away cancels it."""
     queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()

@@ -177,6 +177,8 @@ class DeployedApps:
             for preview in self._previews.pop(app.key, {}).values():
                 await self._end_preview(preview)
             self._wakers.pop(app.key, None)
+            if self._apps.dispatcher is not None:
+                await self._apps.dispatcher.cancel_app(app.key, "its app was stopped")
             await self._apps.end(app, self._settings.grace_period)
             return {"name": name, "containers": containers}
 

@@ -38,13 +38,16 @@ from zygo.scheduler.loop import Scheduler
 from zygo.server.addresses import Addresses
 from zygo.server.app_logs import AppLogs
 from zygo.server.apps import Apps
+from zygo.server.audit import Audit
 from zygo.server.deployed import DeployedApps
 from zygo.server.deployments import Deployments
 from zygo.server.front import Front
 from zygo.server.logs import open_server_log
 from zygo.server.notify import managed, notify
 from zygo.server.ports import PortBook, resolves_localhost_names
+from zygo.server.proxy_tokens import ProxyTokens
 from zygo.server.sources import SourceStore
+from zygo.server.tokens import Tokens
 from zygo.settings import Settings, split
 from zygo.version import fingerprint, version
 
@@ -121,8 +124,12 @@ class Server:
             notify("STOPPING=1")
             self.app_logs.end_followers()
             await self.apps.end_sessions()
+            dispatcher = self.apps.dispatcher
+            assert dispatcher is not None
+            spawned = asyncio.create_task(dispatcher.close(STOP_GRACE), name="end of spawned calls")
             if self.apps.in_use:
                 await self.gateway.close(STOP_GRACE)
+            await spawned
         log.info("stopped")
 
     async def _start_parts(self, guest: Path, loading: Awaitable[Any], stack: contextlib.AsyncExitStack) -> None:
@@ -136,6 +143,9 @@ class Server:
         module = await loading
         self.store = await module.Store.open(settings)
         stack.push_async_callback(self.store.close)
+        self.tokens, self.audit = Tokens(self.store.access), Audit(self.store.access)
+        await self.tokens.load()
+        stack.push_async_callback(self.tokens.close)
         await asyncio.to_thread(self.sources.sweep, time.time(), await self.store.kept_hashes())
         builder = Builder(settings, uv=find_uv())
         await builder.sweep()
@@ -154,6 +164,8 @@ class Server:
         self.apps = Apps(settings, self.scheduler, self.gateway, addresses, self.app_logs)
         stack.push_async_callback(self.apps.close)
         self.deployments = Deployments(settings, builder, engine, self.sources, self.apps, guest)
+        self.proxy_tokens = ProxyTokens(self.store, self.apps.tokens)
+        await self.proxy_tokens.load()
         self.deployed = DeployedApps(settings, self.store, self.apps, self.deployments)
         stack.push_async_callback(self.deployed.close)
         await self.deployed.restore()
@@ -213,6 +225,7 @@ class Server:
                 "port": self.gateway_port,
                 "requested_port": self.settings.port,
             },
+            "control": {"host": self.settings.control_host, "port": self.settings.control_port},
             "https_port": self.settings.proxy_port or self.gateway.secure_port,
             "domain": self.settings.domain,
             "apps": self.apps.describe(),

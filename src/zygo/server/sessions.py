@@ -93,7 +93,7 @@ class Session:
         else:
             self.end("its command is gone")
 
-    async def events(self) -> AsyncIterator[list[Event]]:
+    async def events(self, after: int = 0) -> AsyncIterator[list[Event]]:
         """The events, as many at a time as have come, with a ping when nothing happens; ends after `end`, or when the consumer
         goes away."""
         yield [{"type": "session", "id": self.id}]
