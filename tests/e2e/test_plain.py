@@ -80,3 +80,108 @@ def test_a_plain_application_is_deployed_under_a_name(place: Place, write: Calla
         assert httpx.get(result["urls"]["app"], trust_env=False).text == "home"
     finally:
         assert place.zygo("app", "stop", "--yes", "site").code == 0
+
+
+def test_a_flask_application_is_served_as_it_is(place: Place, write: Callable[..., Path]) -> None:
+    write("flask\n", "requirements.txt")
+    write("<h1>{{ name }}</h1>", "templates/hello.html")
+    path = write(
+        """
+        from flask import Flask, render_template, request
+
+        app = Flask(__name__)
+
+        @app.route("/hello/<name>")
+        def hello(name):
+            return render_template("hello.html", name=name)
+
+        @app.post("/echo")
+        def echo():
+            return request.get_json()
+        """,
+        "site_.py",
+    )
+    with place.serve(path) as serve:
+        assert serve.get("app", path="/hello/Ada").text == "<h1>Ada</h1>"
+        assert serve.post("app", path="/echo", json={"a": 1}).json() == {"a": 1}
+        serve.save("templates/hello.html", "<h2>{{ name }}</h2>")
+        serve.wait_for(r"Updated site_ in")
+        assert serve.get("app", path="/hello/Ada").text == "<h2>Ada</h2>"
+
+
+DJANGO = {
+    "manage.py": """
+        import os, sys
+
+        if __name__ == "__main__":
+            os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+            from django.core.management import execute_from_command_line
+            execute_from_command_line(sys.argv)
+    """,
+    "mysite/__init__.py": "",
+    "mysite/settings.py": """
+        from pathlib import Path
+
+        BASE_DIR = Path(__file__).resolve().parent.parent
+        SECRET_KEY = "not one"
+        DEBUG = True
+        ALLOWED_HOSTS = ["*"]
+        ROOT_URLCONF = "mysite.urls"
+        STATIC_URL = "static/"
+        INSTALLED_APPS = [
+            "django.contrib.admin", "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions",
+            "django.contrib.messages", "django.contrib.staticfiles", "greetings",
+        ]
+        MIDDLEWARE = [
+            "django.contrib.sessions.middleware.SessionMiddleware", "django.middleware.common.CommonMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware", "django.contrib.messages.middleware.MessageMiddleware",
+        ]
+        TEMPLATES = [{
+            "BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True,
+            "OPTIONS": {"context_processors": [
+                "django.template.context_processors.request", "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]},
+        }]
+        DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
+        WSGI_APPLICATION = "mysite.wsgi.application"
+    """,
+    "mysite/urls.py": """
+        from django.contrib import admin
+        from django.urls import path
+        from greetings.views import hello
+
+        urlpatterns = [path("admin/", admin.site.urls), path("hello/<str:name>", hello)]
+    """,
+    "mysite/wsgi.py": """
+        import os
+        from django.core.wsgi import get_wsgi_application
+
+        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+        application = get_wsgi_application()
+    """,
+    "greetings/__init__.py": "",
+    "greetings/views.py": """
+        from django.shortcuts import render
+
+        def hello(request, name):
+            return render(request, "greetings/hello.html", {"name": name})
+    """,
+    "greetings/templates/greetings/hello.html": "Hello {{ name }}!",
+}
+
+
+def test_a_django_project_is_served_by_its_manage_py(place: Place, write: Callable[..., Path]) -> None:
+    """Its admin's pages and static files too. The command does not have Django installed: only its image has."""
+    write("django\n", "requirements.txt")
+    for name, text in DJANGO.items():
+        write(text, name)
+    path = write(DJANGO["manage.py"], "manage.py")
+    with place.serve(path) as serve:
+        assert serve.get("app", path="/hello/Ada").text == "Hello Ada!"
+        page = serve.get("app", path="/admin/login/")
+        assert "Django administration" in page.text
+        assert serve.get("app", path="/static/admin/css/base.css").status_code == 200
+        serve.save("greetings/templates/greetings/hello.html", "Good morning {{ name }}!")
+        serve.wait_for(r"Updated \w+ in")
+        assert serve.get("app", path="/hello/Ada").text == "Good morning Ada!"
