@@ -96,6 +96,10 @@ class ClientConnection(asyncio.Protocol):
         self.gateway.joined(self)
         if self.gateway.closed:  # its handshake took until now
             self.abort()
+        elif self.gateway.holding:
+            self.write_paused = (
+                True  # requests are read and not started; pausing the reading here would not last on uvloop
+            )
 
     def data_received(self, data: bytes) -> None:
         if self.tunnel is not None:
@@ -253,7 +257,7 @@ class ClientConnection(asyncio.Protocol):
     def redirect(self, host: bytes) -> bytes:
         """Where a request for `host` goes instead, without its path: the same host by https; b"" if it is served here."""
         gateway = self.gateway
-        if self.secure or self.port != gateway.redirected_port or self._trusted:
+        if self.secure or self.port != gateway.redirected_port or self._trusted or not host:
             return b""
         port = b"" if gateway.secure_port == 443 else b":%d" % gateway.secure_port
         return b"https://%b%b" % (hostname(host).encode("latin-1"), port)
