@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -117,7 +118,7 @@ def token(machines: Machines, name: str, *options: str) -> str:
 def test_serve_follows_saves_and_survives_a_cut(machines: Machines, address: str, tmp_path: Path) -> None:
     file = tmp_path / "hello.py"
     file.write_text(program(1))
-    with machines.laptop.serve(file, env={"ZYGO_SERVER": address}) as serve:
+    with machines.laptop.serve(file, "--force", env={"ZYGO_SERVER": address}) as serve:
         url = serve.url("greet")
         assert ".apps.test:8000" in url
         assert machines.get(url) == (200, '{"hello":"you","version":1}')
@@ -133,7 +134,7 @@ def test_serve_follows_saves_and_survives_a_cut(machines: Machines, address: str
             serve.wait_for("Taking the connection up again", 60)
             # The app itself goes on, and what it prints meanwhile is kept.
             inside = [*machines.within("server"), "curl", "-sS", "-H", f"Host: {url.split('/')[2]}"]
-            kit.subprocess.run([*inside, f"http://{SERVER}:8000/?name=meanwhile"], check=True, capture_output=True)
+            subprocess.run([*inside, f"http://{SERVER}:8000/?name=meanwhile"], check=True, capture_output=True)
             time.sleep(max(0.0, 30 - (time.monotonic() - began)))  # the length of the cut is what is tested
         finally:
             machines.mend()
@@ -155,7 +156,7 @@ def test_deploy_call_look_and_stop(machines: Machines, address: str, tmp_path: P
     assert machines.get(result["urls"]["greet"])[0] == 200
 
     calling = [*machines.within("laptop"), sys.executable, str(tmp_path / "caller.py")]
-    done = kit.subprocess.run(
+    done = subprocess.run(
         calling, env={**machines.laptop.environment, **env}, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.splitlines() == [

@@ -59,7 +59,7 @@ def test_a_later_reader_takes_over() -> None:
         session = RemoteSession("hello", "hello.py")
         first = session.events()
         await anext(first)
-        waiting = asyncio.ensure_future(anext(first, None))  # type: ignore[arg-type]
+        waiting = asyncio.ensure_future(anext(first, None))
         await asyncio.sleep(0)
         second = session.events()
         await anext(second)

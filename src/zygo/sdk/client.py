@@ -187,10 +187,16 @@ class Client:
         async with self._stream("POST", path, body, SILENCE_SECONDS) as lines:
             async for first in lines:
                 if first.get("type") == "session":
-                    yield first, lines
+                    yield first, self._named(path, lines)
                     return
                 break
             raise errors.ConnectionError("The server did not open a session")
+
+    async def _named(self, path: str, lines: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+        # Whoever resumes a stream reads it outside of the context that opened it: the library's errors get our names here.
+        with self._mapped("POST", path):
+            async for line in lines:
+                yield line
 
     async def reconnect(self) -> None:
         """Forget every connection; the next request makes a new one."""
