@@ -74,15 +74,16 @@ end
 """
 
 
-def wrk(url: str, *, connections: int, seconds: float) -> Load:
-    """Load `url` with one wrk thread. Raises RuntimeError when wrk is missing or fails."""
+def wrk(url: str, *, connections: int, seconds: float, headers: tuple[str, ...] = ()) -> Load:
+    """Load `url` with one wrk thread; `headers` are lines such as `Host: x`. Raises RuntimeError when wrk is missing or fails."""
     program = shutil.which("wrk")
     if program is None:
         raise RuntimeError("the benchmark `warm` needs wrk: sudo apt install wrk")
     with tempfile.TemporaryDirectory(prefix="zgwrk") as folder:
         script = Path(folder, "report.lua")
         script.write_text(_SCRIPT)
-        command = [program, "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script), url]
+        command = [program, "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script)]
+        command += [*(word for line in headers for word in ("-H", line)), url]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + REQUEST_SECONDS)
     for line in done.stdout.splitlines():
         if line.startswith("JSON "):

@@ -85,23 +85,23 @@ postgresql() {
     packages postgresql
 }
 
-# openssh: Debian's packages of ssh and its server, for tests that run a private sshd. The package would start one for this machine, now
-# and at every boot; a machine that has none keeps having none: its units are masked before, and a policy forbids the start.
-openssh() {
-    local policy=/usr/sbin/policy-rc.d own='' unit
-    [ -n "$(missing_packages openssh-server)" ] || { packages openssh-client; return; }
-    command -v apt-get >/dev/null && as_root true || { packages openssh-server openssh-client; return; }
-    say "Installing openssh-server without a running sshd: ssh.service and ssh.socket are masked"
-    for unit in ssh.service ssh.socket; do
-        [ -e "/etc/systemd/system/$unit" ] || as_root sh -c "mkdir -p /etc/systemd/system && ln -s /dev/null '/etc/systemd/system/$unit'"
-    done
-    if [ ! -e "$policy" ]; then
-        own=1
-        as_root sh -c "printf '#!/bin/sh\nexit 101\n' >'$policy' && chmod 755 '$policy'"
+# without_starting PACKAGE...: installs packages that bring a service, which is neither started nor enabled: tests run a private
+# one. A machine that has them already is left as it is.
+without_starting() {
+    local missing package policy=/usr/sbin/policy-rc.d made='' status=0
+    read -ra missing <<<"$(missing_packages "$@")"
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if as_root true && [ ! -e "$policy" ]; then
+        # Debian's way to say that installing a package starts nothing.
+        as_root sh -c "printf '#!/bin/sh\nexit 101\n' >'$policy' && chmod 755 '$policy'" || return 1
+        made=1
     fi
-    local status=0
-    packages openssh-server openssh-client || status=$?
-    [ -z "$own" ] || as_root rm -f "$policy"
+    packages "${missing[@]}" || status=1
+    [ -z "$made" ] || as_root rm -f "$policy"
+    for package in "${missing[@]}"; do
+        package=${package/openssh-server/ssh}
+        [ "$status" -ne 0 ] || quiet_try as_root systemctl disable "$package" || true
+    done
     return "$status"
 }
 

@@ -86,7 +86,7 @@ class FakeRevision:
         self.made: list[FakeContainer] = []
         self.retired = False
 
-    async def start(self, function: str) -> FakeContainer:
+    async def start(self, function: str, variant: FunctionSpec | None = None) -> FakeContainer:
         if self.fork_fails is not None:
             raise self.fork_fails
         container = FakeContainer(len(self.made) + 1, function)

@@ -159,7 +159,9 @@ def test_every_public_name_is_in_the_reference(name: str) -> None:
     assert f"`{name}`" in (REFERENCE / "sdk.md").read_text()
 
 
-@pytest.mark.parametrize("cls", [zygo.App, zygo.Function, zygo.Image, zygo.Secret], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls", [zygo.App, zygo.Cls, zygo.Function, zygo.Image, zygo.Secret], ids=lambda cls: cls.__name__
+)
 def test_every_method_is_in_the_reference(cls: type) -> None:
     text = section((REFERENCE / "sdk.md").read_text(), cls.__name__)
     missing = [
@@ -176,6 +178,12 @@ PLUMBING = {
         "notices",
         "warnings",
         "specs",
+        "callables",
+        "owners",
+        "variant",
+        "batch",
+        "functions",
+        "method_of",
         "spec",
         "resolve",
         "derives_from",

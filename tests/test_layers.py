@@ -15,7 +15,7 @@ import pytest
 import zygo
 
 PACKAGE = Path(zygo.__file__).parent
-BASE = {"errors", "settings", "paths", "model", "wire", "version"}
+BASE = {"errors", "settings", "paths", "model", "wire", "version", "interfaces"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     **{name: BASE for name in BASE},
@@ -30,11 +30,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "guest": BASE | {"guest", "sdk", "alias", "loader"},
     "engine": BASE | {"engine", "runtime"},
     "scheduler": BASE | {"scheduler", "store", "engine.base"},
-    "gateway": BASE | {"gateway", "store", "scheduler"},
+    # Frames and the pace of calls are pure, and the same for whoever sends calls: a program, or the server for it.
+    "gateway": BASE | {"gateway", "store", "scheduler", "sdk.frames", "sdk.pace"},
     # Labels are pure and are the same for the one who asks for a hostname and the one who serves it. The doctor tries a
     # server's start as a command would start one.
     "server": BASE
-    | {"sdk.labels", "sdk.delegation", "server", "store", "runtime", "builder", "engine", "scheduler", "gateway"},
+    | {
+        "sdk.labels",
+        "sdk.frames",
+        "sdk.delegation",
+        "server",
+        "store",
+        "runtime",
+        "builder",
+        "engine",
+        "scheduler",
+        "gateway",
+    },
     "program": BASE | {"program", "sdk", "alias", "loader"},
     "startup": {"sdk.context", "alias"},
     "cli": BASE | {"cli", "program", "sdk", "alias", "loader"},

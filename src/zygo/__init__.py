@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from zygo import errors as exception
     from zygo.errors import Error
     from zygo.sdk.app import App
+    from zygo.sdk.cls import Cls
     from zygo.sdk.context import current_function_call_id, current_input_id, is_local
     from zygo.sdk.function import Function
+    from zygo.sdk.function_call import FunctionCall
     from zygo.sdk.image import Image
-    from zygo.sdk.partial import asgi_app, concurrent, fastapi_endpoint, web_endpoint
+    from zygo.sdk.lifecycle import enter, exit, method, parameter
+    from zygo.sdk.partial import asgi_app, batched, concurrent, fastapi_endpoint, web_endpoint, web_server, wsgi_app
     from zygo.sdk.patterns import FilePatternMatcher
     from zygo.sdk.retries import Retries
     from zygo.sdk.secret import Secret
@@ -33,37 +36,55 @@ if TYPE_CHECKING:
 
 __all__ = [
     "App",
+    "Cls",
     "Error",
     "FilePatternMatcher",
     "Function",
+    "FunctionCall",
     "Image",
     "Retries",
     "Secret",
     "asgi_app",
+    "batched",
     "concurrent",
     "current_function_call_id",
     "current_input_id",
+    "enter",
     "exception",
+    "exit",
     "fastapi_endpoint",
     "is_local",
+    "method",
+    "parameter",
     "web_endpoint",
+    "web_server",
+    "wsgi_app",
 ]
 
 _HOMES = {
     "App": "app",
+    "Cls": "cls",
     "FilePatternMatcher": "patterns",
     "Function": "function",
+    "FunctionCall": "function_call",
     "Image": "image",
     "Retries": "retries",
     "Secret": "secret",
     "asgi_app": "partial",
+    "batched": "partial",
     "concurrent": "partial",
     "current_function_call_id": "context",
     "current_input_id": "context",
     "enable_output": "context",
+    "enter": "lifecycle",
+    "exit": "lifecycle",
     "fastapi_endpoint": "partial",
     "is_local": "context",
+    "method": "lifecycle",
+    "parameter": "lifecycle",
     "web_endpoint": "partial",
+    "web_server": "partial",
+    "wsgi_app": "partial",
 }
 
 
@@ -92,10 +113,6 @@ def _unsupported(name: str) -> Any:
     """What stands for a name of Modal's that zygo does not have yet."""
     from zygo.sdk import unsupported
 
-    if name in unsupported.DECORATORS:
-        from zygo.sdk.partial import refused
-
-        return refused(name)
     if name in unsupported.NAMES:
         return unsupported.placeholder(name)
     raise AttributeError(f"module 'zygo' has no attribute {name!r}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SUBMODULES = {
     "modal": "zygo",
     "modal.app": "zygo.sdk.app",
+    "modal.cls": "zygo.sdk.cls",
     "modal.exception": "zygo.errors",
     "modal.file_pattern_matcher": "zygo.sdk.patterns",
     "modal.functions": "zygo.sdk.function",

@@ -22,6 +22,7 @@ from zygo.model import AppSpec
 from zygo.sdk import app as registry
 from zygo.sdk import context, failures, image, labels, modules, partial, plain
 from zygo.sdk.app import App
+from zygo.sdk.cls import Cls
 from zygo.sdk.function import Function
 from zygo.sdk.reference import AppRef, Target, locate, parse_ref
 from zygo.sdk.secret import Secret
@@ -287,7 +288,7 @@ def find_app(target: Target, closure: Closure, module: ModuleType) -> tuple[App,
         found: Any = module
         for part in wanted.split("."):
             found = getattr(found, part, None)
-        if isinstance(found, Function):
+        if isinstance(found, (Function, Cls)):
             found = found.app
             wanted = next((name for name, app in apps.items() if app is found), wanted)
         if isinstance(found, App):
@@ -326,7 +327,7 @@ def _suggest(target: Target, apps: dict[str, App]) -> str:
 def _collect(target: Target, closure: Closure, app: App, variable: str, default_name: str | None) -> Evaluated:
     name = app.name or default_name or _name_from(target)
     specs = tuple(replace(spec, module=target.name) if spec.module == "__main__" else spec for spec in app.specs())
-    functions = list(app.registered_functions.values())
+    functions = app.owners()
     _check_labels(name, app)
     images = [function.image.resolve() for function in functions]
     secrets = [secret.resolve() for function in functions for secret in function.secrets]
@@ -362,23 +363,21 @@ def _name_from(target: Target) -> str:
 def _warnings(app: App) -> Iterator[str]:
     yield from app.warnings()
     seen = set()
-    for function in app.registered_functions.values():
+    for function in app.owners():
         for notice in function.image.notices():
             if notice not in seen:
                 seen.add(notice)
                 yield notice
     for orphan in partial.orphans():
-        yield (
-            f"{orphan.__name__}: has @{orphan.decorators[0]} and no @app.function() above it, "
-            f"so it is not part of the app"
-        )
-    if not app.registered_functions:
+        above = "@app.cls() above its class" if partial.is_method(orphan.raw) else "@app.function() above it"
+        yield f"{orphan.__name__}: has @{orphan.decorators[0]} and no {above}, so it is not part of the app"
+    if not app.owners():
         yield "the app has no functions; put @app.function() above one"
 
 
 def _check_labels(name: str, app: App) -> None:
     by_label: dict[str, str] = {}
-    for function in app.registered_functions.values():
+    for function in app.callables():
         if function.web is None:
             continue
         label = labels.label(name, function.name, custom=function.web.label).text

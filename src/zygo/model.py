@@ -40,7 +40,10 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class WebSpec:
-    """How a web function answers. `kind`: fastapi_endpoint, asgi_app, (later) wsgi_app, web_server."""
+    """How a web function answers. `kind`: fastapi_endpoint, asgi_app, wsgi_app, web_server.
+
+    `port` and `startup_timeout` (seconds) are of a web_server: where it listens, and how long that may take.
+    """
 
     kind: str
     method: str = "GET"
@@ -51,6 +54,39 @@ class WebSpec:
     custom_domains: tuple[str, ...] = ()
     sample: str = ""
     """The rest of a curl line to paste, made from the signature: `?x=1` or `-H ... -d '{...}'`, see `loader`."""
+    port: int = 0
+    startup_timeout: float = 5.0
+
+
+@dataclass(frozen=True)
+class BatchPolicy:
+    """Inputs of one container run as one list: so many at most, collected for so many seconds at most."""
+
+    max_batch_size: int
+    wait: float
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """A parameter of a class. `type`: str, int, bool or bytes; `default` as JSON has it (of bytes: base64)."""
+
+    name: str
+    type: str
+    required: bool = True
+    default: Any = None
+    init: bool = True
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What tells one pool of a function or class from its others: the values of its parameters, as JSON has them;
+    what its __init__ got, pickled, as base64; and variables on top of the revision's own."""
+
+    key: str
+    of: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    init: str = ""
+    env: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,7 +139,13 @@ def retry_delay(policy: RetryPolicy | None, failures: int) -> float | None:
 
 @dataclass(frozen=True)
 class FunctionSpec:
-    """One function of an app. `timeout` and `startup_timeout` in seconds; `env` is what secrets and env= add up to."""
+    """One function of an app. `timeout` and `startup_timeout` in seconds; `env` is what secrets and env= add up to.
+
+    A class is one record (`is_class`), which has the containers, and one for each of its methods, whose `owner` is the
+    class's name: a method has a name and perhaps a URL of its own, and no containers. `lasting_exit`: its containers have
+    work to do at their end; `own_network`: they listen on ports, and each has its own. `variant` is set by the server
+    alone, in the record of one of its further pools.
+    """
 
     name: str
     module: str
@@ -120,6 +162,13 @@ class FunctionSpec:
     line: int = 0
     is_generator: bool = False
     retries: RetryPolicy | None = None
+    owner: str = ""
+    is_class: bool = False
+    parameters: tuple[ParameterSpec, ...] = ()
+    lasting_exit: bool = False
+    batch: BatchPolicy | None = None
+    variant: Variant | None = None
+    own_network: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,6 +208,18 @@ class ContainerState(enum.Enum):
     DRAINING = "draining"
     STOPPED = "stopped"
     FAILED = "failed"
+
+
+class CallState(enum.Enum):
+    """Of an input: pending -> running -> succeeded | failed | cancelled | timed_out; running -> pending when it is tried
+    again. A call is as far as its least advanced input."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
 
 
 class AppState(enum.Enum):
@@ -238,6 +299,15 @@ class AuditEntry:
     target: str
     outcome: str
     detail: str = "{}"
+
+
+@dataclass(frozen=True)
+class ProxyToken:
+    """A token that lets callers through to endpoints which ask for one; `digest` is all that is kept of its secret."""
+
+    id: str
+    digest: str
+    created_at: float
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,35 @@ settings.md` is checked against this file by a test. Host side only.
 
 from __future__ import annotations
 
+import ipaddress
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from zygo.paths import CALLS_SOCKET, control_socket, default_data_dir, default_runtime_dir
+
+
+def files_of(value: str) -> list[Path]:
+    """The files of a setting that names several, separated by commas."""
+    return [Path(os.path.abspath(part.strip())) for part in value.split(",") if part.strip()]
+
+
+def _networks(value: str) -> str:
+    for part in split(value):
+        ipaddress.ip_network(part, strict=False)  # a ValueError names the part
+    return value
+
+
+def split(value: str) -> list[str]:
+    """The parts of a setting that has several, separated by commas."""
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+# Absolute from the beginning: a server has no working directory.
+FileList = Annotated[str, AfterValidator(lambda value: ",".join(map(str, files_of(value))))]
 
 
 class Settings(BaseSettings):
@@ -51,6 +73,39 @@ class Settings(BaseSettings):
         default="", description="File with the certificate, and those between it and its CA, for TLS on that port."
     )
     control_key: str = Field(default="", description="File with the certificate's key.")
+    tls_cert: FileList = Field(
+        default="",
+        description="PEM file of a certificate and its chain; then the gateway speaks TLS too. Several, separated by commas, "
+        "are chosen by the name asked for. Taken anew when they change.",
+    )
+    tls_key: FileList = Field(
+        default="",
+        description="PEM file of its private key, several in the same order; empty: in the certificate's file.",
+    )
+    tls_port: int = Field(default=8443, ge=0, le=65535, description="Port for TLS; 0: any free one.")
+    tls_redirect: bool = Field(
+        default=False, description="Send requests at `ZYGO_PORT` to TLS; their names need a certificate."
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
+        default="",
+        description="Addresses or networks of proxies in front, separated by commas, whose X-Forwarded headers are believed.",
+    )
+    proxy_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port at which a proxy in front speaks HTTPS for this gateway; URLs are printed with it. 0: there is none.",
+    )
+    ask_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Loopback port that tells a proxy in front for which names it may get certificates; 0: none.",
+    )
+    share_ssh: str = Field(
+        default="",
+        description="What `zygo serve --share` passes to `ssh` to open a tunnel, such as `user@host` or `-p 2222 user@host`.",
+    )
     domain: str = Field(default="localhost", description="Domain under which every web function has its hostname.")
     workspace: str = Field(default="local", description="First part of every hostname.", pattern=r"^[a-z0-9-]{1,30}$")
     sandbox: Literal["auto", "require", "off"] = Field(
@@ -71,6 +126,11 @@ class Settings(BaseSettings):
     )
     max_waiting: int = Field(
         default=2000, ge=1, description="Requests that may wait for one function; the next one is refused with 503."
+    )
+    max_spawned: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Spawned inputs of one function that may have no result yet; more are refused with ResourceExhaustedError.",
     )
     max_body_bytes: int = Field(default=4 * 2**30, ge=0, description="Largest request body, in bytes.")
     idle_exit: float = Field(

@@ -28,6 +28,7 @@ from zygo.testing.harness import Place, Serve, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PROGRAM = """
 import asyncio
@@ -555,7 +556,19 @@ def test_the_doors_open_to_functions_alone(f: Functions, serve: Serve) -> None:
     assert stat.S_IMODE((serve.place.runtime / "doors").stat().st_mode) & 0o007 == 0
 
 
-def test_without_a_server(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deployed_app_of_the_same_name(f: Functions, serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "deployed.py"
+    path.write_text('import zygo\napp = zygo.App("called")\n\n@app.function()\ndef square(x):\n    return "deployed"\n')
+    served = f.square.object_id
+    serve.place.deploy(path)
+    assert f.square.remote(4) == "deployed", "by its name the deployed one is meant"
+    assert f.square.object_id != served
+    assert serve.get("web", params={"x": 4}).json()["square"] == 16, "an app that is served calls its own functions"
+    assert serve.place.zygo("app", "stop", "called", "--yes").code == 0
+    assert f.square.remote(4) == 16
+
+
+def test_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZYGO_RUNTIME_DIR", str(tmp_path))
     with pytest.raises(zygo.exception.ConnectionError, match=r"No zygo server answers at .*zygo server start"):
         zygo.Function.from_name("a", "b").remote()

@@ -522,7 +522,7 @@ def test_closing_the_terminal_ends_it(home: Home) -> None:
         (["--version"], 0, r"^zygo \d"),
         (["serve"], 2, "Missing argument"),
         (["serve", "a.py", "--nonsense"], 2, "No such option"),
-        (["run", "hello.py"], 1, "`zygo run` comes with a later release"),
+        (["shell", "hello.py"], 1, "`zygo shell` comes with a later release"),
         (["secret", "create", "x", "A=1"], 1, r"Secret\.from_dict"),
         (["server", "status"], 1, "No server runs"),
         (["server", "stop"], 0, "No server runs"),

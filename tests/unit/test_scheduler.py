@@ -192,6 +192,24 @@ def test_a_drained_pool_finishes_and_the_caller_is_told() -> None:
     run(test)
 
 
+def test_several_may_wait_for_the_same_pool_and_one_may_give_up() -> None:
+    async def test(world: World) -> None:
+        pool, traffic, _ = world.pool(ScalePolicy(min_containers=1))
+        await traffic.until(lambda: pool.ready == 1)
+        traffic.busy["c-1"] = 1
+        first, impatient, last = (asyncio.create_task(world.scheduler.drain(pool)) for _ in range(3))
+        await settle()
+        impatient.cancel()
+        await asyncio.wait([impatient])
+        assert not first.done()
+        traffic.busy["c-1"] = 0
+        world.scheduler.poke()
+        await asyncio.gather(first, last)
+        assert impatient.cancelled()
+
+    run(test)
+
+
 def test_a_pool_drained_while_a_container_starts_leaves_none() -> None:
     async def test(world: World) -> None:
         pool, traffic, revision = world.pool(boot="never")

@@ -11,6 +11,7 @@ import zygo
 from zygo.errors import ExecutionError, InvalidError, UnsupportedError
 from zygo.model import FunctionSpec, Resources, RetryPolicy, ScalePolicy
 from zygo.sdk import app as registry
+from zygo.sdk import context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -284,15 +285,6 @@ def test_a_function_that_is_not_served_from_here_says_how_to_call_it(method: str
         list(getattr(function, method)(*arguments))
 
 
-@pytest.mark.parametrize("method", ["spawn", "spawn_map", "with_options", "with_concurrency", "with_batching"])
-def test_what_a_function_cannot_do_yet(method: str) -> None:
-    function = zygo.App("photos").function()(resize)
-    with pytest.raises(UnsupportedError, match=rf"\.{method}\(\) is not supported yet"):
-        getattr(function, method)(4)
-    with pytest.raises(UnsupportedError):
-        getattr(function, method).aio(4)
-
-
 def test_a_generator_is_not_called_like_a_function() -> None:
     def pages(count: int) -> Iterator[int]:
         yield from range(count)
@@ -314,7 +306,7 @@ def test_a_web_function_is_not_called_but_requested(method: str) -> None:
     assert not isinstance(caught.value, UnsupportedError)
 
 
-@pytest.mark.parametrize("use", ["cls", "server", "lookup", "get_dashboard_url"])
+@pytest.mark.parametrize("use", ["server", "lookup", "get_dashboard_url"])
 def test_what_an_app_cannot_do_yet(use: str) -> None:
     with pytest.raises(UnsupportedError, match="not supported yet"):
         getattr(app, use)()
@@ -337,3 +329,32 @@ def test_retries_and_single_use() -> None:
     assert spec_of(single_use_containers=True).policy.single_use
     assert "retries=11" in refusal_of(retries=11)
     assert "retries='3'" in refusal_of(retries="3")
+
+
+@pytest.mark.parametrize("use", ["run", "deploy"])
+def test_an_app_starts_itself_only_from_a_program(use: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start() -> None:
+        if use == "run":
+            with app.run():
+                pass
+        else:
+            app.deploy()
+
+    monkeypatch.setattr(context, "_remote", True)
+    with pytest.raises(InvalidError, match=r"in a container.*__main__"):
+        start()
+    monkeypatch.setattr(context, "_remote", False)
+    monkeypatch.setattr(context, "_loading", True)
+    with pytest.raises(InvalidError, match=r"imported for its app.*__main__"):
+        start()
+
+
+def test_output_is_enabled_inside_the_context() -> None:
+    assert not context.progress_shown()
+    with zygo.enable_output():
+        assert context.progress_shown()
+        assert context.functions_shown()
+    with zygo.enable_output(show_progress=False):
+        assert not context.progress_shown()
+        assert context.functions_shown()
+    assert not context.functions_shown()

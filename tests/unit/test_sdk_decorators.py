@@ -12,7 +12,7 @@ import pytest
 
 import zygo
 from zygo.errors import InvalidError, UnsupportedError
-from zygo.model import WebSpec
+from zygo.model import BatchPolicy, WebSpec
 from zygo.sdk import partial
 
 if TYPE_CHECKING:
@@ -92,17 +92,21 @@ def test_web_endpoint_works_and_is_told() -> None:
         zygo.web_endpoint(wait_for_response=False)
 
 
-def test_custom_domains_are_told() -> None:
-    old = zygo.App("old")
-    old.function()(zygo.fastapi_endpoint(custom_domains=["a.example"])(ping))
-    assert "custom_domains=['a.example'] is not honoured" in old.warnings()[0]
+def test_custom_domains_are_normalised() -> None:
+    partial = zygo.fastapi_endpoint(custom_domains=["A.example."])(ping)
+    assert partial.web is not None
+    assert partial.web.custom_domains == ("a.example",)
+    zygo.App("new").function()(partial)
+    with pytest.raises(InvalidError, match=r"'ping'.*no port"):
+        zygo.fastapi_endpoint(custom_domains=["a.example:80"])(ping)
 
 
-def test_an_endpoint_that_should_be_closed_is_not_opened() -> None:
-    with pytest.raises(UnsupportedError, match="requires_proxy_auth"):
-        zygo.fastapi_endpoint(requires_proxy_auth=True)(ping)
-    with pytest.raises(UnsupportedError, match="requires_proxy_auth"):
-        zygo.asgi_app(requires_proxy_auth=True)(lambda: None)
+def test_an_endpoint_that_asks_for_a_proxy_token() -> None:
+    web = zygo.App("closed").function()(zygo.fastapi_endpoint(requires_proxy_auth=True)(ping)).web
+    assert web is not None
+    assert web.requires_proxy_auth
+    with pytest.raises(InvalidError, match="requires_proxy_auth='no' must be True or False"):
+        zygo.asgi_app(requires_proxy_auth="no")(lambda: None)  # type: ignore[arg-type]
 
 
 def test_retries_mean_nothing_for_a_web_function() -> None:
@@ -171,15 +175,25 @@ def test_missing_parentheses_of_the_function(refusal: Callable[[str], str]) -> N
     assert "    @app.function()\n    @zygo.fastapi_endpoint(method='POST')\n    def square(x: int):" in message
 
 
-@pytest.mark.parametrize("name", ["asgi_app", "concurrent", "web_endpoint"])
-def test_missing_parentheses_of_the_others(refusal: Callable[[str], str], name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("asgi_app", "()"),
+        ("wsgi_app", "()"),
+        ("web_endpoint", "()"),
+        ("concurrent", "(max_inputs=100)"),
+        ("web_server", "(8000)"),
+        ("batched", "(max_batch_size=8, wait_ms=100)"),
+    ],
+)
+def test_missing_parentheses_of_the_others(refusal: Callable[[str], str], name: str, written: str) -> None:
     message = refusal(f"""
         @app.function()
         @zygo.{name}
         def web():
             return None
         """)
-    assert f"    @zygo.{name}({'max_inputs=100' if name == 'concurrent' else ''})\n    def web():" in message
+    assert f"    @zygo.{name}{written}\n    def web():" in message
 
 
 def test_missing_parentheses_of_a_local_entrypoint(refusal: Callable[[str], str]) -> None:
@@ -263,10 +277,72 @@ def test_one_decorator_twice(refusal: Callable[[str], str]) -> None:
         ("def web(debug=False):", "has parameters"),
     ],
 )
-def test_an_asgi_factory_that_cannot_be_called(refusal: Callable[[str], str], definition: str, reason: str) -> None:
-    message = refusal(f"@app.function()\n@zygo.asgi_app(label='w')\n{definition}\n    return None")
+def test_a_factory_that_cannot_be_called(refusal: Callable[[str], str], definition: str, reason: str) -> None:
+    for kind in ("asgi_app", "wsgi_app"):
+        message = refusal(f"@app.function()\n@zygo.{kind}(label='w')\n{definition}\n    return None")
+        assert reason in message
+        assert (
+            f"    @app.function()\n    @zygo.{kind}(label='w')\n    def web():\n        ...\n        return" in message
+        )
+    message = refusal(f"@app.function()\n@zygo.web_server(8000)\n{definition}\n    return None")
     assert reason in message
-    assert "    @app.function()\n    @zygo.asgi_app(label='w')\n    def web():\n        ...\n        return" in message
+    assert "    @zygo.web_server(8000)\n    def web():\n        subprocess.Popen([...])" in message
+
+
+@pytest.mark.parametrize("port", ["", "0", "65536", "'8000'", "True", "port=8080.5"])
+def test_a_port_that_is_none(refusal: Callable[[str], str], port: str) -> None:
+    assert "is not a port (1 to 65535). Write @zygo.web_server(8000)" in refusal(
+        f"@app.function()\n@zygo.web_server({port})\ndef web(): ..."
+    )
+
+
+def test_a_web_server_records_where_it_listens() -> None:
+    def factory() -> None:
+        return None
+
+    factory.__qualname__ = "factory"
+    function = app.function()(zygo.web_server(8080, startup_timeout=600, label="ui")(factory))
+    assert function.web == WebSpec("web_server", label="ui", port=8080, startup_timeout=600.0)
+    spec = function.spec()
+    assert spec.own_network
+    assert spec.startup_timeout == 900.0, "a start may take what the server is given"
+    for wrong in (0, -1, "5"):
+        with pytest.raises(InvalidError, match="startup_timeout"):
+            zygo.web_server(8000, startup_timeout=wrong)(factory)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("max_batch_size=0, wait_ms=1", "max_batch_size=0"),
+        ("max_batch_size=1001, wait_ms=1", "max_batch_size=1001"),
+        ("max_batch_size=4", "wait_ms=None"),
+        ("wait_ms=4", "max_batch_size=None"),
+        ("max_batch_size=4, wait_ms=600001", "wait_ms=600001"),
+    ],
+)
+def test_batches_that_cannot_be(refusal: Callable[[str], str], written: str, text: str) -> None:
+    message = refusal(f"@app.function()\n@zygo.batched({written})\ndef f(xs): ...")
+    assert text in message
+    assert "@zygo.batched(max_batch_size=8, wait_ms=100)" in message
+
+
+def test_functions_that_cannot_be_batched(refusal: Callable[[str], str]) -> None:
+    batched = "@app.function()\n@zygo.batched(max_batch_size=4, wait_ms=10)\n"
+    assert "is a default value" in refusal(f"{batched}def f(xs, y=1): ...")
+    assert "is a generator" in refusal(f"{batched}def f(xs):\n    yield 1")
+    assert "at once" in refusal(f"{batched}@zygo.fastapi_endpoint()\ndef f(): ...")
+    assert "at once" in refusal(f"{batched}@zygo.concurrent(max_inputs=4)\ndef f(xs): ...")
+
+
+def test_a_batch_is_as_large_as_what_a_container_gets_at_once() -> None:
+    function = app.function()(zygo.batched(max_batch_size=4, wait_ms=100)(ping_many))
+    assert (function.policy.max_inputs, function.policy.target_inputs) == (4, 4)
+    assert function.spec().batch == BatchPolicy(4, 0.1)
+
+
+def ping_many(xs: list[int]) -> list[int]:
+    return xs
 
 
 def test_concurrency_that_does_not_fit(refusal: Callable[[str], str]) -> None:
@@ -321,12 +397,6 @@ def test_a_path_parameter_that_the_function_lacks(refusal: Callable[[str], str])
 
 def test_a_path_that_the_docs_have(refusal: Callable[[str], str]) -> None:
     assert "docs=True" in refusal("@zygo.fastapi_endpoint(path='/docs', docs=True)\ndef f(): ...")
-
-
-@pytest.mark.parametrize("name", ["wsgi_app", "web_server", "method", "enter", "exit", "parameter", "batched"])
-def test_decorators_that_come_later(name: str) -> None:
-    with pytest.raises(UnsupportedError, match=rf"@zygo\.{name} is not supported yet\. \w+"):
-        getattr(zygo, name)()
 
 
 def test_without_the_source_the_plain_form_is_shown() -> None:

@@ -13,13 +13,15 @@ from pathlib import Path
 from postgres_kit import Cluster
 from store_kit import BY, opened, spec
 from upgrade.test_upgrade import FOLDER, contents
-from zygo.model import AuditEntry, TokenRecord
+from zygo.model import AuditEntry, CallState, TokenRecord
 from zygo.settings import Settings
+from zygo.store.calls import NewCall, Outcome, Payload
 from zygo.store.tables import HEAD
 
 
 async def fill(settings: Settings) -> object:
-    """A history with everything in it: kept and pruned revisions, a stopped app, a name used again."""
+    """A history with everything in it: kept and pruned revisions, a stopped app, a name used again; calls with and
+    without results."""
     async with opened(settings) as store:
         old = await store.add_revision("hello", "d0", spec(number=9), BY, 1.5)
         await store.stop_app(old.app_id, 2.5)
@@ -33,6 +35,17 @@ async def fill(settings: Settings) -> object:
         await store.access.add_audit(
             AuditEntry("au-1", 4.5, "ci", "0a1b", "10.0.0.1", "deploy", "hello", "published", '{"version": 2}')
         )
+        one = NewCall("fc-one", made.app_id, "hello", "plain", "fu-1", "3.11.2", (Payload(b"\x00one"),))
+        many = NewCall(
+            "fc-many", "s-gone", "dev", "plain", "fu-2", "3.9.1", tuple(Payload(b"%d" % n) for n in range(3))
+        )
+        await store.calls.add([one, many], 30.0, 1)
+        outcomes = [
+            Outcome(2, "fc-many", CallState.SUCCEEDED, "v", Payload(b"\xffresult")),
+            Outcome(3, "fc-many", CallState.FAILED, "e", Payload(None, "ab" * 32)),
+            Outcome(4, "fc-many", CallState.PENDING, failures=1, losses=2, due_at=50.0),
+        ]
+        await store.calls.record(outcomes, 40.0)
         return await contents(store)
 
 

@@ -42,6 +42,22 @@ async def contents(store: Store) -> dict[str, Any]:
         "hashes": sorted(await store.kept_hashes()),
         "tokens": encode(await store.access.tokens()),
         "audit": encode(await store.access.audit(100)),
+        "calls": await calls_of(store),
+    }
+
+
+async def calls_of(store: Store) -> dict[str, Any]:
+    """The calls that `dump.fill` makes, none in a database from before there were any."""
+    found = await store.calls.results([("fc-one", 0), ("fc-many", 0), ("fc-many", 1), ("fc-many", 2)])
+    if found == [None] * 4:
+        return {}
+    due, _ = await store.calls.due("fu-2", 1e12, 10, frozenset())
+    return {
+        "calls": [encode(await store.calls.call(identifier)) for identifier in ("fc-one", "fc-many")],
+        "results": [repr(result) for result in found],
+        "due": [repr(each) for each in due],
+        "backlog": await store.calls.backlog(),
+        "files": sorted(await store.calls.named_files()),
     }
 
 
@@ -54,6 +70,7 @@ def as_records(told: dict[str, Any]) -> dict[str, Any]:
         "hashes": told["hashes"],
         "tokens": [decode(TokenRecord, token) for token in told.get("tokens", [])],
         "audit": [decode(AuditEntry, entry) for entry in told.get("audit", [])],
+        "calls": told.get("calls", {}),
     }
 
 

@@ -61,8 +61,8 @@ class Service:
         return ["systemctl", *(["--user"] if self.user else []), *arguments]
 
 
-def unit_of(service: Service, environment: Mapping[str, str]) -> Unit:
-    """The unit that runs a server with the settings of this command."""
+def unit_of(service: Service, environment: Mapping[str, str], fixed: Mapping[str, str] | None = None) -> Unit:
+    """The unit that runs a server with the settings of this command; those in `fixed` win."""
     from zygo.settings import Settings
 
     place()  # refuses bad settings by name
@@ -76,6 +76,7 @@ def unit_of(service: Service, environment: Mapping[str, str]) -> Unit:
     if service.user and environment.get("XDG_DATA_HOME"):  # which the user's manager may not know
         found.setdefault("ZYGO_DATA_DIR", str(settings.data_dir))
     found.update({name: environment[name] for name in PASSED_ON if environment.get(name)})
+    found.update(fixed or {})
     command = (os.path.abspath(sys.executable), "-P", "-m", "zygo.server.main", "--foreground")
     return Unit(command, service.user, found, service.secrets_file, settings.grace_period)
 
@@ -89,13 +90,13 @@ def install(service: Service, unit: Unit, out: Output, *, start: bool) -> int:
             "(uv tool install zygo), then run this again."
         )
     if unit.secrets:
-        _write(service.secrets_file, unit.secrets_text(), 0o600)
+        write(service.secrets_file, unit.secrets_text(), 0o600)
         out.line(f"Wrote {service.secrets_file}, which only its owner can read: {', '.join(unit.secrets)}.")
-    _write(service.path, unit.text(), 0o644)
+    write(service.path, unit.text(), 0o644)
     out.success(f"Wrote {service.path}.")
     commands = [service.command("daemon-reload"), service.command("enable", NAME)]
     commands += [service.command("restart", NAME)] if start else []
-    code = _run(service, commands, out)
+    code = run(service, commands, out)
     if service.user:
         out.hint(f"It runs while you are logged in; to have it always: loginctl enable-linger {_user()}")
     if not start and code == 0:
@@ -108,18 +109,18 @@ def uninstall(service: Service, out: Output) -> int:
     if not service.path.exists():
         out.line(f"There is no {service.path}.")
         return 0
-    code = _run(service, [service.command("disable", "--now", NAME)], out)
+    code = run(service, [service.command("disable", "--now", NAME)], out)
     try:
         for path in (service.path, service.secrets_file):
             path.unlink(missing_ok=True)
     except OSError as error:
         raise errors.ExecutionError(f"{error.filename} cannot be removed: {error.strerror}.") from None
     out.success(f"Removed {service.path}.")
-    return _run(service, [service.command("daemon-reload")], out) if service.running else code
+    return run(service, [service.command("daemon-reload")], out) if service.running else code
 
 
-def _run(service: Service, commands: list[list[str]], out: Output) -> int:
-    """Run the commands, up to the first that fails; those that were not run are shown."""
+def run(service: Service, commands: list[list[str]], out: Output, *, log_of: str = NAME) -> int:
+    """Run the commands, up to the first that fails; those that were not run are shown. `log_of`: the unit that they are for."""
     if not service.running:
         whose = "the systemd of this user" if service.user else "systemd"
         out.warning(f"{whose} does not run here, so nothing was told to it. Where it does:")
@@ -134,7 +135,7 @@ def _run(service: Service, commands: list[list[str]], out: Output) -> int:
         except (OSError, subprocess.TimeoutExpired) as error:
             reason, failed = str(error), True
         if failed:
-            log = shlex.join(["journalctl", *(["--user"] if service.user else []), "-u", NAME, "-n", "50"])
+            log = shlex.join(["journalctl", *(["--user"] if service.user else []), "-u", log_of, "-n", "50"])
             out.error(f"{shlex.join(command)} failed.", f"{reason}\nThe service's log: {log}".lstrip())
             for left in commands[number + 1 :]:
                 out.line(f"Not done: {shlex.join(left)}")
@@ -142,7 +143,7 @@ def _run(service: Service, commands: list[list[str]], out: Output) -> int:
     return 0
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def write(path: Path, text: str, mode: int) -> None:
     """Replace `path` in one step, never readable for more than `mode` says. Raises ExecutionError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from zygo import errors
-from zygo.cli import apps, doctor, later, profile, report, server, token
+from zygo.cli import apps, doctor, later, profile, report, server, token, workspace
 from zygo.version import version
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(server.app, name="server")
 app.add_typer(apps.app, name="app")
 app.add_typer(profile.app, name="profile")
 app.add_typer(token.app, name="token")
+app.add_typer(workspace.app, name="workspace")
 app.command("doctor")(doctor.doctor)
 later.register(app)
 
@@ -108,6 +109,9 @@ def serve(
     timeout: Annotated[
         float | None, typer.Option("--timeout", metavar="SECS", min=0.0, help="End after this many seconds.")
     ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Open a tunnel, so that the endpoints have public URLs while this runs.")
+    ] = False,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="Show when each line was written.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
     at: At = None,
@@ -120,7 +124,7 @@ def serve(
     from zygo.cli import output
     from zygo.cli import serve as serving
 
-    options = serving.Options(ref, module, name, not no_reload, force, timeout, verbose)
+    options = serving.Options(ref, module, name, not no_reload, force, timeout, verbose, share)
     out = output.make(sys.stdout, sys.stderr, timestamps=timestamps)
     try:
         code = serving.run(options, out)

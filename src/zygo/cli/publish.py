@@ -26,6 +26,7 @@ class Publisher:
         self.failed = False
         self.warned: set[str] = set()
         self.app = ""
+        self.ports: dict[str, int | None] = {}
         self._output, self._verbose = output, verbose
         self._client: Client | None = None
         self._session = ""
@@ -98,6 +99,7 @@ class Publisher:
         took = time.monotonic() - seen
         where = progress.where(event) if self._verbose or not update else ""
         urls = {str(f["name"]): str(f["url"]) for f in functions}
+        self.ports = {str(f["name"]): f.get("port") for f in functions if f["url"]}
         if update:
             self._output.success(f"Updated {self.app} in {took * 1000:.0f} ms{where}.")
         else:

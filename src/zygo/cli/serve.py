@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from zygo import errors, loader
 from zygo.cli import report
+from zygo.cli import share as sharing
 from zygo.cli.live import Live
 from zygo.cli.publish import Publisher
 from zygo.program.place import client as server_client
@@ -58,11 +59,14 @@ class Options:
     force: bool = False
     timeout: float | None = None
     verbose: bool = False
+    share: bool = False
 
 
 def run(options: Options, output: Output) -> int:
     """Serve until told to stop; the exit code. Raises what makes serving impossible."""
     ref = loader.parse_ref(options.ref, as_module=options.module)
+    if options.share:
+        sharing.find_way()  # before anything starts
     return asyncio.run(_Serve(options, ref, output).run())
 
 
@@ -74,6 +78,7 @@ class _Serve:
         self._publisher = Publisher(output, verbose=options.verbose)
         self._last_error = ""
         self._served = False
+        self._shares = sharing.Shares(sharing.find_way(), output) if options.share else None
         self._waits_for_saves = options.reload and output.interactive
 
     async def run(self) -> int:
@@ -102,6 +107,8 @@ class _Serve:
             for task in (serving, stopping):
                 task.cancel()
             await asyncio.wait({serving, stopping}, timeout=END_SECONDS)
+            if self._shares is not None:
+                await self._shares.close()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._live.close(), END_SECONDS)
 
@@ -248,6 +255,8 @@ class _Serve:
                     running = None
                     if published:
                         self._serving()
+                        if self._shares is not None:
+                            await self._shares.follow(publisher.ports)
                     elif not self._served and not self._waits_for_saves:
                         return 1
                 if changed.done():

@@ -23,6 +23,7 @@ from zygo.program.place import own, place, refuse_remote
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from zygo.cli.install import Service
     from zygo.cli.output import Output
     from zygo.sdk.client import Client
 
@@ -78,6 +79,12 @@ def logs(
 def install(
     show: Annotated[bool, typer.Option("--print", help="Show the unit, and do nothing.")] = False,
     now: Annotated[bool, typer.Option("--now/--no-start", help="Start it, or only from the next boot on.")] = True,
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            "--domain", metavar="NAME", help="Make it public there: HTTPS by Caddy, with its own certificates."
+        ),
+    ] = None,
 ) -> None:
     """Make the server a systemd service with the settings of this command: it comes back after a crash and a reboot."""
     from zygo.cli import install as installing
@@ -85,6 +92,8 @@ def install(
     refuse_remote("zygo server install")
     out = _output()
     service = installing.Service.of_machine()
+    if domain is not None:
+        _install_public(domain, service, out, show=show, now=now)
     unit = installing.unit_of(service, os.environ)
     if show:
         out.line(unit.text().rstrip("\n"))
@@ -94,13 +103,35 @@ def install(
     raise typer.Exit(installing.install(service, unit, out, start=now))
 
 
-@app.command()
-def uninstall() -> None:
-    """Stop the systemd service and remove it. Images, apps and logs stay."""
+def _install_public(domain: str, service: Service, out: Output, *, show: bool, now: bool) -> None:
+    from zygo.cli import caddy, public
     from zygo.cli import install as installing
 
+    place()  # refuses bad settings by name
+    wanted = public.Public(caddy.check_domain(domain))
+    unit = installing.unit_of(service, os.environ, wanted.settings())
+    if show:
+        out.line(f"# {service.path}\n{unit.text()}\n# {wanted.file}\n{wanted.configuration()}".rstrip("\n"))
+        public.show_records(wanted, out)
+        raise typer.Exit(0)
+    public.refuse(wanted, service)
+    if now and service.running:
+        asyncio.run(_make_way(out))
+    raise typer.Exit(public.set_up(wanted, service, unit, out, start=now))
+
+
+@app.command()
+def uninstall() -> None:
+    """Stop the systemd service and remove it, and what was set up in front of it. Images, apps and logs stay."""
+    from zygo.cli import install as installing
+    from zygo.cli import public
+
     refuse_remote("zygo server uninstall")
-    raise typer.Exit(installing.uninstall(installing.Service.of_machine(), _output()))
+    out, service = _output(), installing.Service.of_machine()
+    code = installing.uninstall(service, out)
+    if not service.user and (commands := public.remove(out)):
+        code = installing.run(service, commands, out, log_of="caddy") or code
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -205,6 +236,8 @@ def _show(status: dict[str, Any], out: Output) -> None:
     wanted = gateway.get("requested_port")
     port = f" (port {wanted} was taken)" if wanted and wanted != gateway["port"] else ""
     out.line(f"gateway http://{gateway['host']}:{gateway['port']}{port}, domain {status.get('domain')}")
+    if status.get("https_port"):
+        out.line(f"https at port {status['https_port']}")
     for key in ("sandbox", "network", "limits"):
         if status.get(key):
             out.line(f"{key}: {status[key]}")

@@ -94,8 +94,11 @@ class Revision(Protocol):
     notes: tuple[str, ...]
     modules: tuple[str, ...]
 
-    async def start(self, function: str) -> Container:
-        """Start a container of `function`; returns when it was forked, before it is ready. Raises ContainerError."""
+    async def start(self, function: str, variant: FunctionSpec | None = None) -> Container:
+        """Start a container of `function`, or of a variant of it; returns when it was forked, before it is ready.
+
+        Raises ContainerError.
+        """
 
     async def retire(self) -> None:
         """Stop its zygote; its containers must have been stopped before. May be called twice."""

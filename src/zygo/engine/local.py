@@ -7,15 +7,16 @@ import contextlib
 import itertools
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from zygo.engine.images import ImageHost, ImageHosts
 from zygo.engine.spares import Spares
 from zygo.errors import ContainerError
+from zygo.model import encode
 from zygo.paths import CALLS_SOCKET, CONTAINER_DOOR
-from zygo.runtime import network
+from zygo.runtime import network as uplinks
 from zygo.runtime.channel import LineReader
 from zygo.runtime.limits import PIDS_LIMIT, Group, Limits, remove_group
 from zygo.runtime.zygote import ContainerProcess, RevisionZygote, describe_status, listen
@@ -129,7 +130,7 @@ class LocalRevision:
         self._on_log = on_log
         self._zygote: RevisionZygote | None = None
         self._host: ImageHost | None = None
-        self._uplink: network.Uplink | None = None
+        self._uplink: uplinks.Uplink | None = None
         self._uplink_losses = 0
         self._reconnecting: asyncio.Task[None] | None = None
         self._group: Group | None = None
@@ -219,7 +220,7 @@ class LocalRevision:
 
     async def _connect(self, pid: int) -> None:
         if self.network == "isolated" and pid > 0 and self.engine.machine.slirp:
-            self._uplink = await network.Uplink.attach(self.engine.machine.slirp, pid, lambda: self._uplink_lost(pid))
+            self._uplink = await uplinks.Uplink.attach(self.engine.machine.slirp, pid, lambda: self._uplink_lost(pid))
 
     def _uplink_lost(self, pid: int) -> None:
         if self.alive:
@@ -247,12 +248,17 @@ class LocalRevision:
             else:
                 self._system_log("stderr", f"{text} and was started again.")
 
-    async def start(self, function: str) -> LocalContainer:
+    async def start(self, function: str, variant: FunctionSpec | None = None) -> LocalContainer:
         """See Revision.start."""
         zygote = await self.ensure()
         spec = next(f for f in self.plan.functions if f.name == function)
         self.park(spec)
-        return self.engine.spares.take(self, function) or self._fork_container(zygote, spec, park=False)
+        wanted = variant or spec
+        if wanted.resources == spec.resources:  # its control group has been made for those
+            spare = self.engine.spares.take(self, function, variant_message(wanted))
+            if spare is not None:
+                return spare
+        return self._fork_container(zygote, wanted, park=False)
 
     def park(self, spec: FunctionSpec) -> None:
         """Have a spare of this function, soon."""
@@ -270,7 +276,7 @@ class LocalRevision:
         return self._zygote is not None and self._zygote.alive and not self._retired
 
     def _fork_container(self, zygote: RevisionZygote, spec: FunctionSpec, *, park: bool) -> LocalContainer:
-        container = LocalContainer(self.engine, spec, self._on_log)
+        container = LocalContainer(self.engine, spec, self._on_log, self.network)
         try:
             container.fork(zygote, park=park)
         except BaseException:
@@ -316,14 +322,17 @@ class LocalRevision:
 class LocalContainer:
     """One container on this machine: a process, its socket, its pipes and its cgroups, all gone when `exited` is done."""
 
-    def __init__(self, engine: LocalEngine, spec: FunctionSpec, on_log: OnLog) -> None:
+    def __init__(self, engine: LocalEngine, spec: FunctionSpec, on_log: OnLog, network: str) -> None:
         self.engine = engine
-        self.function = spec.name
+        # Only a namespace that was given up to the host's is shared by containers that listen on ports.
+        self._network = network if spec.own_network and network != "host" and engine.sandboxed else "shared"
+        self._uplink: uplinks.Uplink | None = None
+        self.function = spec.variant.of if spec.variant is not None else spec.name
         self.id = engine.next_id()
         self.socket_path = str(engine.sockets / f"{self.id}.s")
         self.memory_limit = memory_limit(spec, engine.machine)
         self.over_memory = False
-        self.process = ContainerProcess(self.id)
+        self.process = ContainerProcess(self.id, wants_network=self._network == "isolated")
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._spec = spec
         self._on_log = on_log
@@ -331,6 +340,7 @@ class LocalContainer:
         self._group: Group | None = None
         self._listener: socket.socket = listen(self.socket_path)
         self.process.exited.add_done_callback(lambda future: self._gone(future.result()))
+        self.process.on_network = lambda pid: engine.later(self._connect(pid))
         engine.containers.add(self)
 
     @property
@@ -359,7 +369,14 @@ class LocalContainer:
         if self._group is None and self.engine.sandboxed:
             # Counted in the revision's user namespace (since Linux 5.14), so over all its containers and nobody else's.
             limits["processes"] = PIDS_LIMIT
-        return {"id": self.id, "function": self.function, "limits": limits, "grace": self.engine.grace}
+        return {
+            "id": self.id,
+            "function": self.function,
+            "limits": limits,
+            "grace": self.engine.grace,
+            "variant": variant_message(self._spec),
+            "network": self._network,
+        }
 
     def _join_cgroups(self) -> Sequence[int]:
         if self.engine.machine.cgroups is None:
@@ -382,6 +399,38 @@ class LocalContainer:
             return f"it used more than its {self.memory_limit // 2**20} MiB of memory"
         return describe_status(self.process.exited.result())
 
+    async def _connect(self, pid: int) -> None:
+        """Give it its own way to the outside, and tell it; again when that is lost."""
+        slirp = self.engine.machine.slirp
+        try:
+            if slirp is not None and not self.process.exited.done():
+                self._uplink = await uplinks.Uplink.attach(slirp, pid, lambda: self._uplink_lost(pid))
+        except ContainerError as error:
+            self._on_log(self.function, self.id, "system", f"The container has no network: {error}")
+            self.process.signal(signal.SIGKILL)
+            return
+        self.process.connected()
+        if self.process.exited.done():
+            await self._disconnect()
+
+    def _uplink_lost(self, pid: int) -> None:
+        if not self.process.exited.done():
+            self._on_log(
+                self.function, self.id, "system", "The container's outbound network was interrupted: slirp4netns ended."
+            )
+            self.engine.later(self._connect_again(pid))
+
+    async def _connect_again(self, pid: int) -> None:
+        await self._disconnect()
+        await asyncio.sleep(UPLINK_YOUNG)
+        if not self.process.exited.done():
+            await self._connect(pid)
+
+    async def _disconnect(self) -> None:
+        uplink, self._uplink = self._uplink, None
+        if uplink is not None:
+            await uplink.close()
+
     def dispose(self) -> None:
         """Give up one that was never forked."""
         self.process.exit_status(-int(signal.SIGKILL))
@@ -398,11 +447,27 @@ class LocalContainer:
         self.engine.later(self._finish())
 
     async def _finish(self) -> None:
+        await self._disconnect()
         if self._group is not None:
             await remove_group(self._group)
         self.engine.containers.discard(self)
         if not self.exited.done():
             self.exited.set_result(self.process.exited.result())
+
+
+def variant_message(spec: FunctionSpec) -> dict[str, Any]:
+    """What a container must know of the variant that it is: {} for none."""
+    variant = spec.variant
+    if variant is None:
+        return {}
+    return {
+        "parameters": variant.parameters,
+        "init": variant.init,
+        "env": variant.env,
+        "timeout": spec.timeout,
+        "max_inputs": spec.policy.max_inputs,
+        "batch": encode(spec.batch),
+    }
 
 
 def memory_limit(spec: FunctionSpec, machine: Machine) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -34,10 +34,10 @@ class Spares:
         self._limit = limit
         self._parked: OrderedDict[tuple[LocalRevision, str], LocalContainer] = OrderedDict()
 
-    def take(self, revision: LocalRevision, function: str) -> LocalContainer | None:
-        """The spare of this function, told to go on; None when there is none that lives."""
+    def take(self, revision: LocalRevision, function: str, variant: dict[str, Any]) -> LocalContainer | None:
+        """The spare of this function, told to go on as that variant; None when there is none that lives."""
         container = self._parked.pop((revision, function), None)
-        return container if container is not None and container.process.go() else None
+        return container if container is not None and container.process.go(variant) else None
 
     def refill_later(self, revision: LocalRevision, function: str, make: Callable[[], LocalContainer]) -> None:
         """Park another one of this function soon."""

@@ -48,9 +48,11 @@ class ClientConnection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, gateway: Gateway, port: int) -> None:
+    def __init__(self, gateway: Gateway, port: int, *, secure: bool = False) -> None:
         self.gateway = gateway
         self.port = port
+        self.secure = secure
+        """Whether it is TLS, which ends as a whole: there is no half-closed connection."""
         self.peer = "unknown"
         self.deadline = 0.0
         """When the sweep must look again, in `time.monotonic()`."""
@@ -91,6 +93,8 @@ class ClientConnection(asyncio.Protocol):
         self._trusted = self.gateway.proxies.trusts(self.peer)
         self.deadline = monotonic() + self.gateway.limits.head
         self.gateway.joined(self)
+        if self.gateway.closed:  # its handshake took until now
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.tunnel is not None:
@@ -130,7 +134,8 @@ class ClientConnection(asyncio.Protocol):
         # A client may close only its sending half and still read; but FIN is also all there is to see of one that left.
         # It gets a moment for a quick answer.
         # One that calls a function never does the former.
-        if self.tunnel is not None or self.current is None or self._receiving is not None or self.port == CALLS_PORT:
+        current, receiving = self.current, self._receiving
+        if self.tunnel or not current or receiving or self.secure or self.port == CALLS_PORT:
             return False
         self._half_closed = monotonic() + self.gateway.limits.half_closed
         self.deadline = min(self.deadline, self._half_closed)
@@ -231,10 +236,18 @@ class ClientConnection(asyncio.Protocol):
         """Where a request for `host` goes. Most connections only ever name one host."""
         routes = self.gateway.functions if self.port == CALLS_PORT else self.gateway.routes
         if routes is not self._routes or host != self._host:
-            self._endpoint = routes.find(hostname(host), self.port)
+            self._endpoint = None if self.redirect(host) else routes.find(hostname(host), self.port)
             self._routes = routes
             self._know_host(host)
         return self._endpoint
+
+    def redirect(self, host: bytes) -> bytes:
+        """Where a request for `host` goes instead, without its path: the same host by https; b"" if it is served here."""
+        gateway = self.gateway
+        if self.secure or self.port != gateway.redirected_port or self._trusted:
+            return b""
+        port = b"" if gateway.secure_port == 443 else b":%d" % gateway.secure_port
+        return b"https://%b%b" % (hostname(host).encode("latin-1"), port)
 
     def forwarded_lines(self, head: Head) -> bytes:
         """Host and what the app may believe about the client, as header lines."""
@@ -253,7 +266,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _know_host(self, host: bytes) -> None:
         self._host = host
-        self._forwarded = _forwarded_lines(host or b"localhost:%d" % self.port, self.peer.encode(), b"http", host)
+        proto = b"https" if self.secure else b"http"
+        self._forwarded = _forwarded_lines(host or b"localhost:%d" % self.port, self.peer.encode(), proto, host)
 
     # -- the sweep's and the gateway's side -------------------------------------------------------------------------
 
@@ -511,6 +525,8 @@ class ClientConnection(asyncio.Protocol):
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
+        if self.secure:
+            return  # closing sends TLS's end and then the socket's: the deadline does, unless the client is first
         try:
             self.transport.write_eof()
         except (OSError, RuntimeError):

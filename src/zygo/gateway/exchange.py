@@ -83,9 +83,21 @@ class Exchange:
         client, head = self.client, self.head
         endpoint = self.endpoint = client.endpoint(head.host)
         if endpoint is None:
+            if place := client.redirect(head.host):
+                self.refuse(Refusal(308, "zygo: this server speaks HTTPS", location=place + head.target))
+                return
             host = head.host.decode("latin-1") or "(none)"
             self.refuse(Refusal(404, f"zygo: there is no endpoint at {host}"))
             return
+        if endpoint.tokens is not None and (refusal := endpoint.tokens.check(head)) is not None:
+            self.refuse(refusal)
+            return
+        if endpoint.select is not None:
+            try:
+                endpoint = self.endpoint = endpoint.select(head.target)
+            except Error as error:
+                self.refuse(Refusal(error.http_status, f"zygo: {error}"))
+                return
         limit = client.gateway.max_body if endpoint.max_body is None else endpoint.max_body
         if head.length > limit or self.body_size > limit:
             self.too_large(limit)
@@ -129,7 +141,7 @@ class Exchange:
         self.dispatched = now = monotonic()
         self.client.deadline = self.deadline = now + endpoint.timeout
         backend = self.backend = slot.backend
-        if backend.idle:
+        if backend.idle and not (endpoint.foreign and (self.head.length or self.head.method not in IDEMPOTENT)):
             self.upstream = upstream = cast("Upstream", backend.idle.pop())
             upstream.begin(self)
             return
@@ -144,6 +156,8 @@ class Exchange:
         """The request's head and as much of its body as is there, for the container."""
         head, length = self.head, self.head.length
         parts = [b"%b %b HTTP/1.1\r\n%b" % (head.method, head.target, self.client.forwarded_lines(head)), *head.lines]
+        if self.endpoint is not None and self.endpoint.method:
+            parts.insert(1, self.endpoint.method)
         if length > 0:
             parts.append(b"Content-Length: %d\r\n" % length)
         elif length < 0:

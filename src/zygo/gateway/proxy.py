@@ -7,10 +7,10 @@ import errno
 import logging
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zygo.gateway.client import CALLS_PORT, ClientConnection
 from zygo.gateway.forwarded import TrustedProxies
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from zygo.gateway.certificates import Certificates
     from zygo.gateway.exchange import Exchange
     from zygo.gateway.upstream import Upstream
 
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 4095
 PORTS_TRIED = 100
+HANDSHAKE = 10.0
+"""Seconds that a client has for its TLS handshake."""
+
 SWEEP = 0.25
 """Seconds between two looks at the deadlines, at most. One sweep over 10,000 connections takes about a millisecond; a
 timer per request would cost each of them more than all sweeps together."""
@@ -67,6 +71,11 @@ class Gateway:
         self.proxies = TrustedProxies(trusted_proxies)
         self.connections: set[ClientConnection] = set()
         self.settling: dict[Exchange, Upstream] = {}
+        self.closed = False
+        self.secure_port = 0
+        """Where TLS is spoken; 0 for nowhere."""
+        self.redirected_port = -1
+        """The plain port whose requests are sent to the secure one; -1 for none."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._listeners: dict[int, asyncio.Server] = {}
         self._call_listeners: dict[Path, asyncio.Server] = {}
@@ -93,8 +102,14 @@ class Gateway:
         """
         port = await self._listen(host, port)
         if endpoint is not None:
-            self.routes = Routes(self.routes.hosts, MappingProxyType({**self.routes.ports, port: endpoint}))
+            self.routes = replace(self.routes, ports=MappingProxyType({**self.routes.ports, port: endpoint}))
         return port
+
+    async def listen_securely(self, host: str, port: int, certificates: Certificates) -> int:
+        """Speak TLS on `port`, 0 for any. Returns the port. Raises OSError when it is taken."""
+        options = {"ssl_handshake_timeout": HANDSHAKE, "ssl_shutdown_timeout": self.limits.flush}
+        self.secure_port = await self._listen(host, port, ssl=certificates.context, **options)
+        return self.secure_port
 
     async def listen_for_calls(self, path: Path, mode: int) -> None:
         """Take calls of functions on a unix socket at `path`, whose file gets `mode`. Raises OSError."""
@@ -111,13 +126,14 @@ class Gateway:
             server.close()
         if port in self.routes.ports:
             ports = {key: value for key, value in self.routes.ports.items() if key != port}
-            self.routes = Routes(self.routes.hosts, MappingProxyType(ports))
+            self.routes = replace(self.routes, ports=MappingProxyType(ports))
         for connection in list(self.connections):
             if connection.port == port:
                 connection.drain()
 
     async def close(self, grace: float = 0.0) -> None:
         """Stop listening, let requests in flight finish for `grace` seconds, then cut what is left."""
+        self.closed = True
         for server in (*self._listeners.values(), *self._call_listeners.values()):
             server.close()
         for path in self._call_listeners:
@@ -142,9 +158,13 @@ class Gateway:
             self._sweeper.cancel()
             self._sweeper = None
 
-    async def _listen(self, host: str, port: int) -> int:
-        bound = [port]
-        server = await self.loop.create_server(lambda: ClientConnection(self, bound[0]), host, port, backlog=BACKLOG)
+    async def _listen(self, host: str, port: int, **tls: Any) -> int:
+        bound, secure = [port], bool(tls)
+
+        def connection() -> ClientConnection:
+            return ClientConnection(self, bound[0], secure=secure)
+
+        server = await self.loop.create_server(connection, host, port, backlog=BACKLOG, **tls)
         bound[0] = int(server.sockets[0].getsockname()[1])
         self._listeners[bound[0]] = server
         return bound[0]

@@ -15,6 +15,7 @@ class Refusal:
     text: str
     details: str | None = None
     retry_after: int | None = None
+    location: bytes = b""
 
 
 def wants_json(accept: bytes) -> bool:
@@ -54,6 +55,8 @@ def render(
     ]
     if refusal.retry_after is not None:
         lines.append(b"Retry-After: %d\r\n" % refusal.retry_after)
+    if refusal.location:
+        lines.append(b"Location: %b\r\n" % refusal.location)
     if not keep_alive:
         lines.append(b"Connection: close\r\n")
     elif not modern:

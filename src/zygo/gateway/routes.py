@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from zygo.gateway.admission import Admission
     from zygo.gateway.container import Backend
+    from zygo.gateway.proxy_auth import Tokens
 
 
 @dataclass(slots=True)
@@ -62,6 +63,10 @@ class Endpoint:
     bodies and Server-Timing into answers. `log` gets every request's record. `on_timeout` gets a container whose
     request ran out of time, before its slot is released: who wants no further request there removes it in the call.
     `on_died` gets one that refused or dropped a connection; it may live, and is left alone for SUSPECT_SECONDS.
+
+    `method` is a header line that tells a container with several methods which of them is meant. Behind a `foreign` one
+    stands a server that is not ours, which may close kept connections as it likes. `select` gives the endpoint that a
+    request's target is for, when there are several behind one hostname; `tokens` are asked before anything else.
     """
 
     function: str
@@ -76,15 +81,27 @@ class Endpoint:
     on_died: Callable[[Backend], None] = _ignore
     explain: Callable[[Backend], str | None] = _unexplained
     max_body: int | None = None
+    method: bytes = b""
+    foreign: bool = False
+    select: Callable[[bytes], Endpoint] | None = None
+    tokens: Tokens | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """The table: hostnames (lower-case, without port) and the functions' own loopback ports."""
+    """The table: hostnames (lower-case, without port), the functions' own loopback ports, and what follows `*.` in names
+    that stand for every name right below one."""
 
     hosts: Mapping[str, Endpoint] = field(default_factory=lambda: MappingProxyType({}))
     ports: Mapping[int, Endpoint] = field(default_factory=lambda: MappingProxyType({}))
+    wildcards: Mapping[str, Endpoint] = field(default_factory=lambda: MappingProxyType({}))
 
     def find(self, host: str, port: int) -> Endpoint | None:
-        """The endpoint of a request that came in on `port` for `host`. A port of its own wins over any hostname."""
-        return self.ports.get(port) or self.hosts.get(host)
+        """The endpoint of a request that came in on `port` for `host`. A port of its own wins over any hostname, an
+        exact name over a wildcard, which stands for one label."""
+        found = self.ports.get(port) or self.hosts.get(host)
+        return self.wildcards.get(host.partition(".")[2]) if found is None and self.wildcards else found
+
+    def serves(self, host: str) -> bool:
+        """Whether a request for `host` has an endpoint, whichever port it comes in on."""
+        return self.find(host, 0) is not None

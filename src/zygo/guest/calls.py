@@ -13,7 +13,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable
 
-from zygo.guest import runner
+from zygo.guest import batched, runner
+from zygo.guest.entry import over
 from zygo.guest.incoming import Incoming
 from zygo.guest.job import PATIENCE, Job
 from zygo.sdk import frames, payload, remote
@@ -21,7 +22,7 @@ from zygo.sdk import frames, payload, remote
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from zygo.sdk.function import Function
+    from zygo.guest.entry import Entry
 
 OBEY_SECONDS = 5.0
 """How long code that was stopped may go on before its container is ended."""
@@ -37,11 +38,17 @@ class App:
     """The application of one function that has no URL. The same steps as `web.App`: all of it is ours, so it is made in the
     revision zygote and shared; its runner starts in the container."""
 
-    def __init__(self, function: Function, debug: bool) -> None:
+    lifespan = False
+
+    def __init__(self, function: Entry, place: runner.Place | None = None) -> None:
         self.function = function
         self.notes: list[str] = []
         self.config: Any = None
-        self.runner = runner.choose(function.raw, function.name, function.policy.max_inputs)
+        place = place or runner.Place()
+        if function.batch is not None:
+            self.runner: runner.Runner = batched.Batches(function.raw, function.name, function.batch, place)
+        else:
+            self.runner = runner.choose(function.raw, function.name, function.max_inputs, place)
         self._jobs: set[Job] = set()
         self._version = platform.python_version().encode()
 
@@ -58,6 +65,23 @@ class App:
         finally:
             loop.close()
         return True
+
+    @property
+    def beside(self) -> runner.Place | None:
+        """What has the main thread while the event loop is in another."""
+        return getattr(self.runner, "place", None)
+
+    tunnel = None
+
+    def fits(self, variant: dict[str, Any]) -> bool:
+        """Whether it can serve that variant as it is."""
+        return not over(variant)
+
+    def enter(self, run: Any, variant: dict[str, Any]) -> None:
+        """Nothing: a function begins with its first input."""
+
+    def exit(self, run: Any) -> None:
+        """Nothing."""
 
     def build(self) -> Callable[..., Any]:
         """The application."""
@@ -135,7 +159,7 @@ class App:
 
     def _watch(self, job: Job) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()
-        timeout = self.function.options.timeout
+        timeout = self.function.timeout
         if job.single:
             return loop.call_later(timeout, self._expire, job)
         holder: list[asyncio.TimerHandle] = []
@@ -154,11 +178,11 @@ class App:
 
     def _expire(self, job: Job) -> None:
         # It may have waited for a thread, or for its arguments to arrive: that is not its time.
-        left = self.function.options.timeout - (job.running_for if job.began else 0.0)
+        left = self.function.timeout - (job.running_for if job.began else 0.0)
         if not job.done and left > 0.001:
             asyncio.get_running_loop().call_later(left, self._expire, job)
             return
-        text = f"{self.function.name} did not finish within its timeout of {self.function.options.timeout:g} s."
+        text = f"{self.function.name} did not finish within its timeout of {self.function.timeout:g} s."
         self._stop(job, text.rstrip("."), remote.said("timeout", text))
 
     def _stop(self, job: Job, reason: str, made: dict[str, Any] | None) -> None:

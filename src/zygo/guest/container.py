@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import resource
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from zygo import wire
 from zygo.errors import Error
-from zygo.guest import calls, isolate, process, runner, tracebacks
+from zygo.guest import isolate, process, tracebacks, tunnel
 from zygo.sdk import context
 
 if TYPE_CHECKING:
-    from zygo.guest import web
     from zygo.guest.revision import RevisionZygote
+    from zygo.guest.service import Served
 
 _PER_CONTAINER = isolate.CLONE_NEWNS | isolate.CLONE_NEWIPC | isolate.CLONE_NEWUTS
 
@@ -31,8 +32,11 @@ def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
     control = socket.socket(fileno=control_fd)
     try:
         if zygote.sandboxed:
-            isolate.unshare(_PER_CONTAINER)
+            own_network = message["network"] != "shared"
+            isolate.unshare(_PER_CONTAINER | (isolate.CLONE_NEWNET if own_network else 0))
             isolate.build_container_root(zygote.tops, zygote.carried)
+            if own_network:
+                _join_network(control, message["network"])
         else:
             os.setsid()
             isolate.prctl(isolate.PR_SET_PDEATHSIG, isolate.SIGKILL)
@@ -44,14 +48,28 @@ def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
         _identify(message)
         from zygo.guest import serve
 
-        prebuilt = zygote.apps.get(message["function"])
-        config = prebuilt.config if prebuilt is not None else None
+        app = zygote.apps.get(message["function"])
+        config = app.config if app is not None else None
         host = serve.Host(socket.socket(fileno=listener), control, message["grace"], config)
-        if message["park"] and not host.park(prebuilt):
-            return 0
-        app = prebuilt or _application(zygote, message["function"])
-        beside = app.runner if isinstance(app, calls.App) and isinstance(app.runner, runner.MainThread) else None
-        return host.serve(app.build(), lifespan=app.asgi is None, beside=beside)
+        variant = message["variant"]
+        if message["park"]:
+            needed = host.park(app)
+            if needed is None:
+                return 0
+            variant = needed["variant"]
+        os.environ.update(variant.get("env") or {})
+        if app is None or not app.fits(variant):
+            app = _application(zygote, message["function"], variant)
+            host.configure(None)
+        app.enter(host.run, variant)
+        application = app.build()
+        if app.tunnel is not None:
+            host.tunnel(app.tunnel)
+        else:
+            host.serve(application, lifespan=app.lifespan, beside=app.beside)
+        app.exit(host.run)
+        atexit._run_exitfuncs()
+        return tunnel.EXIT_SERVER_DIED if app.tunnel is not None and app.tunnel.died else 0
     except BaseException as error:
         text, file, line = tracebacks.describe(error, zygote.source)
         from zygo.guest import serve
@@ -71,6 +89,17 @@ def _say_failed(control: socket.socket, text: str, file: str | None, line: int |
         wire.send(control, {"type": "failed", "traceback": text[-60000:], "file": file, "line": line})
     except OSError:
         print(text, file=sys.stderr)
+
+
+def _join_network(control: socket.socket, kind: str) -> None:
+    """In a network namespace of our own: bring it up, and have the server connect it to the outside."""
+    isolate.loopback_up()
+    isolate.refuse_link_local()
+    if kind == "isolated":
+        wire.send(control, {"type": "network"})
+        message, _ = wire.receive(control)
+        if message is None:
+            raise ConnectionError("the server is gone")
 
 
 def _limit(limits: dict[str, int]) -> None:
@@ -102,11 +131,11 @@ def _identify(message: dict[str, Any]) -> None:
         numpy_random.seed()
 
 
-def _application(zygote: RevisionZygote, name: str) -> web.App | calls.App:
-    """The application of a revision whose module each container imports itself."""
+def _application(zygote: RevisionZygote, name: str, variant: dict[str, Any]) -> Served:
+    """An application made here: each container imports the module itself, or the zygote's does not fit this variant."""
     module = importlib.import_module(zygote.message["module"])
     zygote.name_functions(module)
-    app = zygote.app(module, name)
+    app = zygote.app(module, name, variant)
     app.prebuild()
     return app
 

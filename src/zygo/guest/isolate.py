@@ -182,6 +182,18 @@ def build_revision_root(files: str) -> list[str]:
     return tops
 
 
+def know_hostname(name: str) -> None:
+    """Let this machine's own name resolve: servers that bind to any address look it up first, and would wait for DNS."""
+    if not os.path.isfile("/etc/hosts") or os.path.exists(f"{STAGE}/files/etc/hosts"):
+        return
+    with open("/etc/hosts") as file:
+        text = file.read()
+    own = f"{STAGE}/hosts"
+    with open(own, "w") as file:
+        file.write(f"{text.rstrip()}\n127.0.0.1 {name}\n")
+    mount(own, "/etc/hosts", None, MS_BIND)
+
+
 def carried() -> list[str]:
     """The mounts in what a revision and its containers have of their own; to be found before these cover them."""
     # An interpreter or an image may itself lie under /root or /tmp on the host (root's pyenv, a test's data directory).

@@ -24,6 +24,9 @@ ROOM_BYTES = 256 * 1024
 PATIENCE = 0.05
 """Seconds that one input of several may take before those behind it are given back to be sent elsewhere."""
 
+_KINDS = {"timeout": frames.TIMEOUT, "serialization": frames.FATAL, "deserialization": frames.FATAL}
+"""Of records, the frames that are not plain failures."""
+
 
 class Job:
     """One request.
@@ -93,7 +96,7 @@ class Job:
 
     def settle_failure(self, made: dict[str, Any]) -> None:
         """Say that the current input failed."""
-        self.settle(frames.FAILURE, remote.dump(made))
+        self.settle(_KINDS.get(made["kind"], frames.FAILURE), remote.dump(made))
 
     def settle_exception(self, error: BaseException) -> None:
         """Say that the user's code raised `error`, and print its traceback as any program would."""
@@ -165,7 +168,8 @@ class Job:
         self.give_back()
         if made is not None and not claimed:
             took = int((time.monotonic() - self.began) * 1e6)
-            self._emit(frames.frame(frames.FAILURE, self.index, remote.dump(made), took), last=False)
+            kind = _KINDS.get(made["kind"], frames.FAILURE)
+            self._emit(frames.frame(kind, self.index, remote.dump(made), took), last=False)
         return True
 
     def give_back(self) -> None:

@@ -10,10 +10,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from zygo import wire
-from zygo.guest import calls, container, fitness, isolate, process, serve, tracebacks, web
+from zygo.guest import container, fitness, isolate, process, serve, service, tracebacks, web
+from zygo.guest.entry import entry_of
 from zygo.guest.fork_server import ForkServer
 from zygo.sdk import context
 from zygo.sdk.app import App as SdkApp
+from zygo.sdk.cls import Cls
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -65,7 +67,7 @@ class RevisionZygote:
         self.control = control
         self.tops: list[str] = []
         self.carried: list[str] = []
-        self.apps: dict[str, web.App | calls.App] = {}
+        self.apps: dict[str, service.Served] = {}
         self._containers: dict[int, str] = {}
         self.server = ForkServer(control, {"start": self.start}, self._exited)
 
@@ -97,6 +99,7 @@ class RevisionZygote:
             isolate.loopback_up()
             isolate.refuse_link_local()
         socket.sethostname(self.message["hostname"])
+        isolate.know_hostname(self.message["hostname"])
 
     def _set_environment(self) -> None:
         context.set_remote(True, functions=[spec["name"] for spec in self.message["functions"]])
@@ -116,17 +119,18 @@ class RevisionZygote:
         baseline = fitness.observe()
         forget_shadowed(self.source)
         importlib.invalidate_caches()
+        notes = []
         with fitness.watching_threads() as started:
             module = importlib.import_module(self.message["module"])
-        self.name_functions(module)
-        notes = []
-        for spec in self.message["functions"]:
-            app = self.app(module, spec["name"])
-            app.prebuild()
-            self.apps[spec["name"]] = app
-            if app.asgi is not None:
-                app.config = serve.configure(app.asgi, lifespan=False)
-            notes += app.notes
+            self.name_functions(module)
+            for spec in self.message["functions"]:
+                app = self.apps[spec["name"]] = self.app(module, spec["name"], {})
+                app.prebuild()
+                if isinstance(app, service.Service):
+                    app.snap()
+                if app.asgi is not None:
+                    app.config = serve.configure(app.asgi, lifespan=False)
+                notes += app.notes
         unfit = fitness.compare(baseline, started, self.source)
         return {
             "modules": third_party(set(sys.modules) - before, self.source),
@@ -137,13 +141,15 @@ class RevisionZygote:
     def name_functions(self, module: ModuleType) -> None:
         """Let the app's functions, those of its other images too, be called from here under the name it is served as."""
         app = getattr(module, self.message["app_variable"], None)
-        for function in app.registered_functions.values() if isinstance(app, SdkApp) else ():
+        for function in app.owners() if isinstance(app, SdkApp) else ():
             function.serve_in(self.message["app"])
 
-    def app(self, module: ModuleType, name: str) -> web.App | calls.App:
-        """The application of the module's function `name`. Raises InvalidError when the module does not define it."""
-        function = web.find_function(module, self.message["app_variable"], name)
-        return calls.App(function, self.debug) if function.web is None else web.App(function, self.debug)
+    def app(self, module: ModuleType, name: str, variant: dict[str, Any]) -> service.Served:
+        """The application of the module's function or class `name`. Raises InvalidError when the module does not define it."""
+        found = web.find(module, self.message["app_variable"], name)
+        if isinstance(found, Cls):
+            return service.Service(found, self.debug, variant)
+        return service.application(entry_of(found, variant), self.debug)
 
     def start(self, message: dict[str, Any], fds: list[int]) -> None:
         """Fork a container. Descriptors: listener, control, stdout, stderr, cgroups..."""

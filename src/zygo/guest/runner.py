@@ -138,49 +138,61 @@ class _Unsendable(SerializationError):
     """An item of a generator that cannot be pickled: told from a SerializationError that the user's code raised."""
 
 
-class MainThread(_Sync):
-    """Runs one job at a time on the main thread, which gives itself over with `run`."""
+class Place:
+    """The main thread, which gives itself over with `run`, and whoever has jobs for it: one at a time has its turn."""
 
-    def __init__(self, function: Callable[..., Any], name: str, generator: bool) -> None:
-        super().__init__(function, name, generator)
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._running: Job | None = None
+    def __init__(self) -> None:
+        self.running: Job | None = None
+        self._turns: queue.SimpleQueue[tuple[Callable[[Any], None], Any] | None] = queue.SimpleQueue()
         self._ident = 0
 
     def run(self) -> None:
-        """Run jobs until `end`. On the main thread."""
+        """Run what comes until `end`. On the main thread."""
         self._ident = threading.get_ident()
         signal.signal(signal.SIGUSR1, self._interrupted)
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
-            self.execute(job)
+        while (turn := self._turns.get()) is not None:
+            turn[0](turn[1])
 
     def end(self) -> None:
-        """Make `run` return once the job that runs has ended."""
-        self._jobs.put(None)
+        """Make `run` return once what runs has ended."""
+        self._turns.put(None)
 
-    def submit(self, job: Job) -> None:
-        self._jobs.put(job)
+    def put(self, execute: Callable[[Any], None], job: Any) -> None:
+        """Have `execute(job)` called on the main thread."""
+        self._turns.put((execute, job))
 
-    def interrupt(self, job: Job) -> None:
-        if self._running is job:
+    def interrupt(self, job: Any) -> None:
+        """Raise InputCancellation in the main thread if `job` is what runs there."""
+        if self.running is job:
             signal.pthread_kill(self._ident, signal.SIGUSR1)
 
     def _interrupted(self, number: int, frame: Any) -> None:
         # Only while the user's code runs, and only the job that was stopped: the signal may come a moment too late.
-        job = self._running
+        job = self.running
         if job is not None and job.stopped:
             raise InputCancellation(f"This input was stopped: {job.stopped}.")
 
+
+class MainThread(_Sync):
+    """Runs one job at a time on the main thread; several of them may share it, as the methods of a class do."""
+
+    def __init__(self, function: Callable[..., Any], name: str, generator: bool, place: Place) -> None:
+        super().__init__(function, name, generator)
+        self.place = place
+
+    def submit(self, job: Job) -> None:
+        self.place.put(self.execute, job)
+
+    def interrupt(self, job: Job) -> None:
+        self.place.interrupt(job)
+
     def _enter(self, job: Job) -> None:
-        self._running = job
+        self.place.running = job
         if job.stopped:  # while its arguments were being read
             raise InputCancellation(f"This input was stopped: {job.stopped}.")
 
     def _leave(self, job: Job) -> None:
-        self._running = None
+        self.place.running = None
 
 
 class Threads(_Sync):
@@ -307,12 +319,12 @@ def _nothing() -> None:
     pass
 
 
-def choose(function: Callable[..., Any], name: str, max_inputs: int) -> Runner:
-    """The runner for `function`, which takes `max_inputs` at once."""
+def choose(function: Callable[..., Any], name: str, max_inputs: int, place: Place) -> Runner:
+    """The runner for `function`, which takes `max_inputs` at once; `place` is the main thread, if it is to run there."""
     raw = inspect.unwrap(function)
     if inspect.iscoroutinefunction(raw) or inspect.isasyncgenfunction(raw):
         return OnLoop(function, name, inspect.isasyncgenfunction(raw))
     generator = inspect.isgeneratorfunction(raw)
     if max_inputs > 1:
         return Threads(function, name, generator, max_inputs)
-    return MainThread(function, name, generator)
+    return MainThread(function, name, generator, place)

@@ -7,7 +7,6 @@ namespace and says "ready" on its control socket, so only the protocol, the life
 from __future__ import annotations
 
 import asyncio
-import atexit
 import gc
 import logging
 import os
@@ -36,8 +35,11 @@ from zygo import wire
 from zygo.guest import tracebacks
 
 if TYPE_CHECKING:
-    from zygo.guest import calls, web
-    from zygo.guest.runner import MainThread
+    from collections.abc import Coroutine
+
+    from zygo.guest.runner import Place
+    from zygo.guest.service import Served
+    from zygo.guest.tunnel import Tunnel
 
 try:
     import uvloop
@@ -198,16 +200,48 @@ class Host:
         self._stop = asyncio.Event()
         take_logger()
 
-    def park(self, app: web.App | calls.App | None) -> bool:
-        """Wait, as a spare, to be needed. False when it never will be.
+    def configure(self, config: Config | None) -> None:
+        """Serve with this configuration; None: make one for what `serve` gets."""
+        self._config = config
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run `work` on the loop that serves, before it does or after; its result."""
+        return self._loop.run_until_complete(work)
+
+    def park(self, app: Served | None) -> dict[str, Any] | None:
+        """Wait, as a spare, to be needed. The message that says so, None when it never will be.
 
         With `app`, whose application is ours, everything is made ready and one request goes through it to a route of
         ours: the pages that a first request touches are copied now, which is most of its time.
         """
         return self._loop.run_until_complete(self._park(app))
 
-    def serve(self, asgi: Callable[..., Any], *, lifespan: bool, beside: MainThread | None = None) -> int:
-        """Serve `asgi` until SIGTERM or until the control socket ends, then drain. Returns 0. Raises StartupFailed.
+    def tunnel(self, tunnel: Tunnel) -> None:
+        """Serve a server of the user's until SIGTERM, until the control socket ends or until it has died, then drain."""
+        self._loop.run_until_complete(self._tunnel(tunnel))
+
+    async def _tunnel(self, tunnel: Tunnel) -> None:
+        self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        protocol = tunnel.open(self._stop.set)
+        server = await self._listen(protocol)
+        await self._stop.wait()
+        self._loop.remove_reader(self._control)
+        server.close()
+        await tunnel.drain(self._grace)
+
+    async def _listen(self, protocol: Callable[[], asyncio.Protocol]) -> asyncio.AbstractServer:
+        """Accept connections, and say so."""
+        self._loop.add_reader(self._control, self._stop.set)
+        self._listener.setblocking(False)
+        server = await self._loop.create_unix_server(protocol, sock=self._listener, backlog=_BACKLOG)
+        if os.getpid() == 1:
+            self._loop.call_later(_REAP_EVERY, _reap_orphans, self._loop, 0)
+        gc.enable()
+        wire.send(self._control, {"type": "ready"})
+        return server
+
+    def serve(self, asgi: Callable[..., Any], *, lifespan: bool, beside: Place | None = None) -> None:
+        """Serve `asgi` until SIGTERM or until the control socket ends, then drain. Raises StartupFailed.
 
         `lifespan`: whether the application may have a startup and a shutdown. `beside` has this thread meanwhile; the loop
         is in another one.
@@ -215,11 +249,9 @@ class Host:
         if beside is None:
             self._loop.run_until_complete(self._serve(asgi, lifespan))
         else:
-            self._serve_beside(asgi, beside)
-        atexit._run_exitfuncs()
-        return 0
+            self._serve_beside(asgi, lifespan, beside)
 
-    def _serve_beside(self, asgi: Callable[..., Any], beside: MainThread) -> None:
+    def _serve_beside(self, asgi: Callable[..., Any], lifespan: bool, beside: Place) -> None:
         # Code that asks for this thread's loop gets one of its own, not ours, which runs elsewhere.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -236,7 +268,7 @@ class Host:
 
         def run() -> None:
             try:
-                self._loop.run_until_complete(self._serve(asgi, False))
+                self._loop.run_until_complete(self._serve(asgi, lifespan))
             except BaseException as error:
                 failed.append(error)
             finally:
@@ -254,7 +286,7 @@ class Host:
         if signal.SIGTERM in signals.recv(512):
             self._stop.set()
 
-    async def _park(self, app: web.App | calls.App | None) -> bool:
+    async def _park(self, app: Served | None) -> dict[str, Any] | None:
         if app is not None:
             # Only a matter of speed: whatever goes wrong here will be said when a request meets it.
             with suppress(Exception), app.warm_route() as request:
@@ -268,7 +300,7 @@ class Host:
         message, fds = wire.receive(self._control)
         for fd in fds:
             os.close(fd)
-        return message is not None and message["type"] == "go"
+        return message if message is not None and message["type"] == "go" else None
 
     async def _warm(self, asgi: Callable[..., Any], request_line: bytes) -> None:
         ours, theirs = socket.socketpair()
@@ -305,14 +337,7 @@ class Host:
         stop = self._stop
         if threading.current_thread() is threading.main_thread():
             self._loop.add_signal_handler(signal.SIGTERM, stop.set)
-        self._loop.add_reader(self._control, stop.set)
-        self._listener.setblocking(False)
-        protocol = self._protocol_factory(config, lifespan.state)
-        server = await self._loop.create_unix_server(protocol, sock=self._listener, backlog=_BACKLOG)
-        if os.getpid() == 1:
-            self._loop.call_later(_REAP_EVERY, _reap_orphans, self._loop, 0)
-        gc.enable()
-        wire.send(self._control, {"type": "ready"})
+        server = await self._listen(self._protocol_factory(config, lifespan.state))
         await stop.wait()
         self._loop.remove_reader(self._control)
         server.close()

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Callable
 
 from zygo.errors import InvalidError
+from zygo.guest.entry import over
 from zygo.sdk import plain
 from zygo.sdk.app import App as SdkApp
 from zygo.sdk.app import registered_apps
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
+    from zygo.guest.entry import Entry
+    from zygo.guest.runner import Place
+    from zygo.sdk.cls import Cls
     from zygo.sdk.function import Function
 
 Asgi = Callable[..., Any]
@@ -42,17 +46,17 @@ _WARM_SCOPE = {
 }
 
 
-def find_function(module: ModuleType, app_variable: str, name: str) -> Function:
-    """The function `name` of the module's app. Raises InvalidError when this module does not define it."""
+def find(module: ModuleType, app_variable: str, name: str) -> Function | Cls:
+    """The function or class `name` of the module's app. Raises InvalidError when this module does not define it."""
     app = getattr(module, app_variable, None) if app_variable else plain_app(module)
     candidates = [app] if isinstance(app, SdkApp) else registered_apps()
     for candidate in candidates:
-        function = candidate.registered_functions.get(name)
-        if function is not None:
-            return function
+        found = candidate.registered_functions.get(name) or candidate.registered_classes.get(name)
+        if found is not None:
+            return found
     raise InvalidError(
-        f"The function {name!r} is there when {module.__name__} is loaded on the developer's machine, but not in the "
-        f"container. Define functions unconditionally, not under `if zygo.is_local():`."
+        f"{name!r} is there when {module.__name__} is loaded on the developer's machine, but not in the container. "
+        f"Define functions and classes unconditionally, not under `if zygo.is_local():`."
     )
 
 
@@ -70,7 +74,9 @@ class App:
     the container: a user's factory may open connections and threads.
     """
 
-    def __init__(self, function: Function, debug: bool) -> None:
+    beside: Place | None = None
+
+    def __init__(self, function: Entry, debug: bool) -> None:
         self.function = function
         self.debug = debug
         self.notes: list[str] = []
@@ -93,12 +99,34 @@ class App:
         if self.asgi is not None:
             return self.asgi
         made = self.function.raw()
+        web = self.function.web
+        assert web is not None
+        wsgi = web.kind == "wsgi_app"
         if not callable(made):
+            kind, example = ("a WSGI", "Flask(__name__)") if wsgi else ("an ASGI", "FastAPI()")
             raise InvalidError(
-                f"The asgi_app factory {self.function.name!r} returned {type(made).__name__}, which is not an ASGI "
-                f"application. Return the application object, for example `return FastAPI()`."
+                f"The {web.kind} factory {self.function.name!r} returned {type(made).__name__}, which is not {kind} "
+                f"application. Return the application object, for example `return {example}`."
             )
-        return made  # type: ignore[no-any-return]
+        application: Asgi = _bridge(made, self.function) if wsgi else made
+        return application
+
+    @property
+    def lifespan(self) -> bool:
+        """Whether the application may have a startup and a shutdown."""
+        return self.asgi is None and self.function.web is not None and self.function.web.kind == "asgi_app"
+
+    tunnel = None
+
+    def fits(self, variant: dict[str, Any]) -> bool:
+        """Whether it can serve that variant as it is."""
+        return not over(variant)
+
+    def enter(self, run: Any, variant: dict[str, Any]) -> None:
+        """Nothing: its factory is called by `build`."""
+
+    def exit(self, run: Any) -> None:
+        """Nothing: a lifespan has its own shutdown."""
 
     def _fastapi(self) -> Asgi:
         from fastapi import FastAPI
@@ -163,6 +191,16 @@ class App:
             yield f"PROPFIND {_WARM_PATH}?x=1 HTTP/1.1".encode()
         finally:
             routes.pop()
+
+
+def _bridge(application: Any, function: Entry) -> Asgi:
+    """A WSGI application as an ASGI one, with a thread for each request that the container gets at once."""
+    try:
+        from a2wsgi import WSGIMiddleware  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:  # pragma: no cover - the runtime layer always has it
+        raise InvalidError("a2wsgi, which serves WSGI applications, is not in this container.") from None
+    bridge: Asgi = WSGIMiddleware(application, workers=function.max_inputs)
+    return bridge
 
 
 def _answer(x: int = 0) -> dict[str, int]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from zygo.errors import AppReferenceError, InvalidError
 from zygo.loader import find_app
 from zygo.sdk.app import App
+from zygo.sdk.cls import Cls, MethodFunction
 from zygo.sdk.function import Function
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ def choose(target: Target, closure: Closure, module: ModuleType) -> tuple[App, s
     value = vars(module).get(first)
     if isinstance(value, App):
         return value, first, _named(target, value, rest) if rest else _only(target, value)
+    if isinstance(value, Cls) and rest in value.definition.methods:
+        return value.app, _variable(module, value.app), _entry(target, getattr(value(), rest))
     if isinstance(value, Function) and not rest:
         return value.app, _variable(module, value.app), _entry(target, value)
     for variable, app in vars(module).items():
@@ -97,7 +101,8 @@ def _entry(target: Target, function: Function) -> Entry:
             f"entrypoint:\n\n    @app.local_entrypoint()\n    def main():\n        for item in "
             f"{function.name}.remote_gen(...):\n            print(item)"
         )
-    return Entry(function.name, inspect.unwrap(function.raw), function)
+    raw = inspect.unwrap(function.raw)
+    return Entry(function.name, MethodType(raw, object()) if isinstance(function, MethodFunction) else raw, function)
 
 
 def _variable(module: ModuleType, app: App) -> str:

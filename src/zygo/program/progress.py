@@ -67,10 +67,13 @@ def show_function(output: Screen, function: dict[str, Any]) -> None:
         output.line(f"  {name}: called from Python with .remote()", "bold")
         return
     note = f"  ({function['note']})" if function.get("note") else ""
+    note += "  🔑 asks for a proxy token" if function.get("protected") else ""
     output.line(f"  {name} => {url}{note}", "bold")
     also = function.get("hostname_url")
     if also and also != url:
         output.hint(f"    also {also}")
+    for domain in function.get("custom_domains") or ():
+        output.line(f"  Custom domain for {name} => {domain}", "bold")
     output.hint(f"    {curl(url, str(function.get('method') or 'GET'), str(function.get('sample') or ''))}")
 
 

@@ -183,6 +183,9 @@ def _bind(app: App, address: str | None, urls: dict[str, str]) -> None:
     app.running_as = address
     for function in app.registered_functions.values():
         function.serve_in(address, urls.get(function.name))
+    for cls in app.registered_classes.values():
+        cls.service.serve_in(address)
+        cls.service.urls = urls
 
 
 def of_program(app: App, plan: Plan) -> Run:

@@ -300,10 +300,11 @@ class ContainerProcess:
     """One forked container, as the server sees it.
 
     Holds a pidfd and a control channel until `exited` is done. `ready` fails with ContainerError when it dies first or
-    says why it cannot start; `exited` gives the exit status (negative: the signal) and never fails.
+    says why it cannot start; `exited` gives the exit status (negative: the signal) and never fails. `on_network` gets its
+    pid when it waits for its own network namespace to be connected, until `connected` says so.
     """
 
-    def __init__(self, identifier: str) -> None:
+    def __init__(self, identifier: str, *, wants_network: bool = False) -> None:
         loop = asyncio.get_running_loop()
         self.id = identifier
         self.pid = -1
@@ -311,6 +312,10 @@ class ContainerProcess:
         self.ready.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.exited: asyncio.Future[int] = loop.create_future()
         self.traceback = ""
+        self.on_network: Callable[[int], None] = lambda pid: None
+        self._wants_network = wants_network
+        self._asked = self._connected = False
+        self._go: dict[str, Any] | None = None
         self._pidfd = -1
         self._signal = 0
         self._gone = False
@@ -341,6 +346,8 @@ class ContainerProcess:
         self.pid = host_pid(pidfd)
         if self._signal:
             send_signal(pidfd, self._signal)
+        if self._asked:
+            self.on_network(self.pid)
 
     def exit_status(self, status: int) -> None:
         """The zygote has reaped it, or is itself gone and took it along."""
@@ -348,9 +355,19 @@ class ContainerProcess:
         if self._gone or self._pidfd < 0:
             self._finish()
 
-    def go(self) -> bool:
-        """Tell a spare that it is needed. False when it is gone."""
-        return self._channel.send({"type": "go"})
+    def go(self, variant: dict[str, Any]) -> bool:
+        """Tell a spare that it is needed, and for which variant. False when it is gone."""
+        self._go = {"type": "go", "variant": variant}
+        if self._wants_network and not self._connected:
+            return not self._gone  # it reads one message at a time, and waits for another: see `connected`
+        return self._channel.send(self._go)
+
+    def connected(self) -> None:
+        """Tell it that its network namespace, which `on_network` was called for, is connected."""
+        self._connected = True
+        self._channel.send({"type": "network"})
+        if self._go is not None:
+            self._channel.send(self._go)
 
     def signal(self, number: int) -> None:
         """Send a signal, as soon as it is known which process it is; nothing happens when it is gone."""
@@ -375,6 +392,10 @@ class ContainerProcess:
         _close_all(fds)
         if message["type"] == "ready" and not self.ready.done():
             self.ready.set_result(None)
+        elif message["type"] == "network" and self._wants_network and not self._asked:
+            self._asked = True
+            if self.pid > 0:
+                self.on_network(self.pid)
         elif message["type"] == "failed":
             self.traceback = str(message.get("traceback") or "")
             if not self.ready.done():

@@ -225,7 +225,10 @@ class Pool:
         """The life of one container, from the fork request until nothing of it is left."""
         began = self.clock()
         try:
-            container = await self.revision.start(self.spec.name)
+            if self.spec.variant is None:
+                container = await self.revision.start(self.spec.name)
+            else:
+                container = await self.revision.start(self.spec.variant.of, self.spec)
         except (Error, OSError) as error:
             self._not_pending()
             self._boot_failed(

@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, TypeVar
 
 from zygo.errors import InvalidError
-from zygo.sdk import parameters
+from zygo.sdk import lifecycle, parameters
+from zygo.sdk.cls import Cls
 from zygo.sdk.correction import definition
 from zygo.sdk.function import Function
 from zygo.sdk.image import Image, notice_served
@@ -80,6 +81,7 @@ class App:
         self.tags = dict(tags or {})
         self.include_source = include_source
         self.registered_functions: dict[str, Function] = {}
+        self.registered_classes: dict[str, Cls] = {}
         self.registered_entrypoints: dict[str, Callable[..., Any]] = {}
         self.running_as: str | None = None
         self.starting = False
@@ -114,8 +116,17 @@ class App:
 
     @property
     def registered_web_endpoints(self) -> list[str]:
-        """The names of the functions that have a URL."""
-        return [name for name, function in self.registered_functions.items() if function.web]
+        """The names of the functions and methods that have a URL."""
+        return [function.name for function in self.callables() if function.web]
+
+    def callables(self) -> list[Function]:
+        """Everything that is called or requested: its functions and the methods of its classes."""
+        methods = [method for cls in self.registered_classes.values() for method in cls.functions()]
+        return [*self.registered_functions.values(), *methods]
+
+    def owners(self) -> list[Function]:
+        """Everything that has containers: its functions, and its classes as functions."""
+        return [*self.registered_functions.values(), *(cls.service for cls in self.registered_classes.values())]
 
     def function(
         self,
@@ -183,6 +194,60 @@ class App:
 
         return lambda target: self._make(_as_partial(target), given)
 
+    def cls(
+        self,
+        *positional: Any,
+        image: Image | None = None,
+        env: Mapping[str, str | None] | None = None,
+        secrets: Sequence[Secret] | None = None,
+        gpu: str | Sequence[str] | None = None,
+        serialized: bool = False,
+        network_file_systems: Mapping[str, Any] | None = None,
+        volumes: Mapping[str, Any] | None = None,
+        cpu: float | tuple[float, float] | None = None,
+        memory: int | tuple[int, int] | None = None,
+        ephemeral_disk: int | None = None,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: float | None = None,
+        proxy: Any = None,
+        retries: Any = None,
+        timeout: float = 300,
+        startup_timeout: float | None = None,
+        cloud: str | None = None,
+        region: str | Sequence[str] | None = None,
+        routing_region: str | None = None,
+        nonpreemptible: bool = False,
+        enable_memory_snapshot: bool = False,
+        block_network: bool = False,
+        restrict_modal_access: bool = False,
+        single_use_containers: bool = False,
+        i6pn: bool | None = None,
+        include_source: bool | None = None,
+        experimental_options: Mapping[str, Any] | None = None,
+        **renamed: Any,
+    ) -> Callable[[type | Partial], Cls]:
+        """Make a class of this app. Its methods share containers, one pool for each set of parameters.
+
+        Arguments as for `function`; `enable_memory_snapshot` is accepted, since `@zygo.enter(snap=True)` does it. Returns a
+        decorator, which gives a Cls and raises InvalidError for values and classes that cannot work.
+        """
+        given = {
+            **{k: v for k, v in locals().items() if k not in ("self", "positional", "renamed") and v is not None},
+            **{k: v for k, v in renamed.items() if v is not None},
+            "timeout": timeout,
+        }
+        given.pop("enable_memory_snapshot", None)
+        if positional:
+            _refuse_positional(positional[0], "app.cls")
+        for name in ("schedule", "name", "is_generator"):
+            if name in renamed:
+                raise InvalidError(f"@app.cls() has no parameter {name!r}; it is one of @app.function().")
+        parameters.check_names(renamed)
+
+        return lambda target: self._make_cls(_as_class(target), given)
+
     run = _OnMachine("RunMethod", "Run the app around a program: `with app.run(): ...`. See `RunMethod`.")
     deploy = _OnMachine("DeployMethod", "Deploy the app from its file. See `DeployMethod`.")
 
@@ -213,6 +278,10 @@ class App:
             if self.registered_functions.get(name, function) is not function:
                 raise InvalidError(f"{self!r} and {other_app!r} both have a function {name!r}. Give one another name=.")
             self.registered_functions[name] = function
+        for name, made in other_app.registered_classes.items():
+            if self.registered_classes.get(name, made) is not made:
+                raise InvalidError(f"{self!r} and {other_app!r} both have a class {name!r}. Rename one of them.")
+            self.registered_classes[name] = made
         for text, names in other_app._notices.items():
             for name in names:
                 self.notice(text, name)
@@ -239,16 +308,18 @@ class App:
         return tuple(f"{', '.join(names)}: {text}" for text, names in self._notices.items())
 
     def specs(self) -> tuple[FunctionSpec, ...]:
-        """Its functions as records. Reads the files that their images and secrets name; raises InvalidError."""
-        return tuple(function.spec() for function in self.registered_functions.values())
+        """Its functions and classes as records. Reads the files that their images and secrets name; raises InvalidError."""
+        functions = [function.spec() for function in self.registered_functions.values()]
+        return (*functions, *(spec for cls in self.registered_classes.values() for spec in cls.specs()))
 
     def _make(self, partial: Partial, given: Mapping[str, Any]) -> Function:
         name = parameters.check_name("Function", given.get("name") or partial.raw.__name__)
         owner = f"Function {name!r}"
-        options = parameters.read(owner, given, partial.concurrency, web=partial.web is not None)
+        options = parameters.read(owner, given, _concurrency(partial), web=partial.web is not None)
         for notice in (*options.notices, *partial.notices):
             self.notice(notice, name)
         function = Function(self, name, partial.raw, partial.web, options)
+        function.batch = partial.batch
         if given.get("is_generator", function.is_generator) != function.is_generator:
             raise InvalidError(f"{owner}: is_generator={given['is_generator']} is not what it is. Leave it out.")
         if function.is_generator and options.retries is not None:
@@ -259,6 +330,33 @@ class App:
         self._register(function)
         return function
 
+    def _make_cls(self, partial: Partial, given: Mapping[str, Any]) -> Cls:
+        raw = partial.raw
+        assert isinstance(raw, type)
+        name = parameters.check_name("Class", raw.__name__)
+        owner = f"Class {name!r}"
+        found = lifecycle.inspect_class(raw)
+        concurrency = partial.concurrency
+        for method in found.methods.values():
+            if method.batch and concurrency:
+                raise InvalidError(
+                    f"{owner} has @concurrent() and the @batched method {method.__name__!r}; keep @batched."
+                )
+            concurrency = concurrency or _concurrency(method)
+        web_only = bool(found.methods) and all(method.web for method in found.methods.values())
+        options = parameters.read(owner, given, concurrency, web=web_only)
+        for notice in (*options.notices, *partial.notices, *(n for m in found.methods.values() for n in m.notices)):
+            self.notice(notice, name)
+        if not found.methods:
+            self.notice("has no method with @zygo.method() or a web decorator, so nothing of it can be called", name)
+        made = Cls(self, name, raw, found, options)
+        raw.__zygo_cls__ = made  # type: ignore[attr-defined]
+        if name in self.registered_classes:
+            self.notice("defined more than once; the last definition counts", name)
+        self.registered_classes[name] = made
+        notice_served(name, made.service.image)
+        return made
+
     def _register(self, function: Function) -> None:
         other = self.registered_functions.get(function.name)
         if other is not None:
@@ -267,10 +365,6 @@ class App:
         notice_served(function.name, function.image)
 
     # -- what a later release brings -----------------------------------------------------------------------------
-
-    def cls(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not supported yet."""
-        raise refusal("@app.cls()", NAMES["Cls"])
 
     def server(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not supported yet."""
@@ -288,22 +382,57 @@ class App:
     from_name = lookup
 
 
-def _refuse_positional(target: Any) -> NoReturn:
+def _refuse_positional(target: Any, written: str = "app.function") -> NoReturn:
     if isinstance(target, (Partial, Function)):
         target = target.raw
     if isinstance(target, type):
-        _refuse_class(target)
+        raise InvalidError(
+            f"@{written} on the class {target.__name__!r} lacks its parentheses. Write:\n\n"
+            f"    @app.cls()\n    class {target.__name__}:\n        ..."
+        )
     if callable(target):
         corrected = definition(target, "app.function").ordered()
-        raise InvalidError(f"@app.function on {target.__name__!r} lacks its parentheses. Write:\n\n{corrected.text()}")
-    raise InvalidError(f"@app.function({target!r}) only takes keyword arguments, such as name={target!r}.")
+        raise InvalidError(f"@{written} on {target.__name__!r} lacks its parentheses. Write:\n\n{corrected.text()}")
+    raise InvalidError(f"@{written}({target!r}) only takes keyword arguments, such as {_named(written, target)}.")
+
+
+def _named(written: str, target: Any) -> str:
+    return f"name={target!r}" if written == "app.function" else "timeout=60"
 
 
 def _refuse_class(target: type) -> NoReturn:
     raise InvalidError(
-        f"@app.function() is on the class {target.__name__!r}, and it decorates functions. {NAMES['Cls']} Write:\n\n"
-        f"    @app.function()\n    def {target.__name__.lower()}():\n        ..."
+        f"@app.function() is on the class {target.__name__!r}, and it decorates functions. Write:\n\n"
+        f"    @app.cls()\n    class {target.__name__}:\n        ..."
     )
+
+
+def _as_class(target: Any) -> Partial:
+    """The class to register. Raises InvalidError for what cannot be one."""
+    if isinstance(target, Cls):
+        raise InvalidError(f"Class {target.name!r} has @app.cls() twice. Keep one of them.")
+    raw = target.raw if isinstance(target, (Partial, Function)) else target
+    if not isinstance(raw, type):
+        shown = (
+            definition(raw, "app.function()").text()
+            if callable(raw)
+            else "    @app.cls()\n    class Service:\n        ..."
+        )
+        shown = shown.replace("@app.cls()", "@app.function()") if callable(raw) else shown
+        raise InvalidError(
+            f"@app.cls() is on {getattr(raw, '__name__', raw)!r}, which is not a class. Write:\n\n{shown}"
+        )
+    if "<locals>" in raw.__qualname__ or "." in raw.__qualname__:
+        raise InvalidError(
+            f"Class {raw.__name__!r} is defined inside {raw.__qualname__.rpartition('.')[0]!r}, and containers import classes "
+            f"from the top level of a module. Move it there:\n\n    @app.cls()\n    class {raw.__name__}:\n        ..."
+        )
+    return (target if isinstance(target, Partial) else Partial(raw)).take()
+
+
+def _concurrency(partial: Partial) -> tuple[int, int] | None:
+    """Inputs of one container: those of a batch can only be collected when it may have them all."""
+    return (partial.batch.max_batch_size,) * 2 if partial.batch else partial.concurrency
 
 
 def _as_partial(target: Any) -> Partial:
@@ -318,6 +447,13 @@ def _as_partial(target: Any) -> Partial:
         raw = raw.__func__
     if not callable(raw) or not hasattr(raw, "__qualname__") or not hasattr(raw, "__name__"):
         raise InvalidError(f"@app.function() decorates a function, not {raw!r}. Define one with def.")
+    if partial is not None and (partial.hook or partial.method):
+        corrected = definition(raw, *partial.decorators)
+        raise InvalidError(
+            f"@app.function() and @{partial.decorators[0]} are both on {raw.__qualname__!r}: what is in a class belongs to "
+            f"@app.cls(). Write:\n\n    @app.cls()\n    class Service:\n        @{partial.decorators[0]}\n"
+            f"        {corrected.keyword} {corrected.name}({corrected.arguments or 'self'}):\n            ..."
+        )
     _check_global(raw)
     return (partial or Partial(raw)).take()
 
@@ -344,6 +480,6 @@ def _check_global(raw: Callable[..., Any]) -> None:
         if without_self is not None:
             corrected = type(corrected)(**{**corrected.__dict__, "arguments": without_self})
         raise InvalidError(
-            f"@app.function() is on the method {qualname!r}, and it decorates functions of a module. {NAMES['Cls']} "
-            f"Write:\n\n{corrected.text()}"
+            f"@app.function() is on the method {qualname!r}, and it decorates functions of a module. Put @app.cls() above the "
+            f"class and @zygo.method() above the method, or write:\n\n{corrected.text()}"
         )

@@ -43,8 +43,13 @@ class Target:
     """Whether a container takes one input in its life."""
 
 
-async def find(app: str, name: str) -> Target:
-    """The function `name` of the app that is served or deployed as `app`. Raises NotFoundError, ConnectionError."""
+async def find(app: str, name: str, variant: dict[str, Any] | None = None) -> Target:
+    """The function `name` of the app that is served or deployed as `app`, or a variant of it (see `variants`).
+
+    Raises NotFoundError, ConnectionError, InvalidError for a variant that cannot be.
+    """
+    if variant:
+        return target(await ask("POST", "/v1/functions", {"app": app, "name": name, "variant": variant}))
     return target(await ask("GET", f"/v1/functions?app={quote(app)}&name={quote(name)}"))
 
 

@@ -9,23 +9,20 @@ stream a limit on its silence (the server sends a ping every 5 s).
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from zygo import errors
-from zygo.sdk import where
+from zygo.sdk.transport import LibraryTransport, LocalTransport
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
-    from types import ModuleType, TracebackType
+    from collections.abc import AsyncIterator, Awaitable, Iterable
+    from types import TracebackType
     from typing import Callable
 
-    import httpx
-
+    from zygo.sdk.transport import Reply, Transport
     from zygo.sdk.where import Remote
 
 REQUEST_SECONDS = 30.0
@@ -53,19 +50,6 @@ _BY_STATUS: dict[int, type[errors.Error]] = {
     503: errors.ConnectionError,
     504: errors.TimeoutError,
 }
-
-
-def _library() -> ModuleType:
-    """The HTTP library, without its own command line, which would be two thirds of the time of importing it."""
-    if "httpx" not in sys.modules:
-        # It tolerates that this module cannot be imported.
-        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
-        try:
-            importlib.import_module("httpx")
-        finally:
-            if sys.modules.get("httpx._main") is None:
-                sys.modules.pop("httpx._main", None)
-    return sys.modules["httpx"]
 
 
 def error_of(status: int, body: bytes) -> errors.Error:
@@ -104,7 +88,7 @@ class Client:
         self.socket = str(socket)
         self.remote = remote
         self._prepare = prepare
-        self._http: httpx.AsyncClient | None = None
+        self._transport: Transport | None = None
         self._carried: dict[str, bytes] = {}
 
     @property
@@ -122,9 +106,9 @@ class Client:
 
     async def aclose(self) -> None:
         """Close every connection. May be called twice."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        if self._transport is not None:
+            await self._transport.aclose()
+            self._transport = None
 
     async def status(self, *, seconds: float = REQUEST_SECONDS) -> dict[str, Any]:
         """What the server is, where its gateway listens, its apps and their containers."""
@@ -187,16 +171,10 @@ class Client:
         async with self._stream("POST", path, body, SILENCE_SECONDS) as lines:
             async for first in lines:
                 if first.get("type") == "session":
-                    yield first, self._named(path, lines)
+                    yield first, lines
                     return
                 break
             raise errors.ConnectionError("The server did not open a session")
-
-    async def _named(self, path: str, lines: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-        # Whoever resumes a stream reads it outside of the context that opened it: the library's errors get our names here.
-        with self._mapped("POST", path):
-            async for line in lines:
-                yield line
 
     async def reconnect(self) -> None:
         """Forget every connection; the next request makes a new one."""
@@ -222,6 +200,18 @@ class Client:
     async def apps(self) -> dict[str, Any]:
         """`apps`: those that are served and deployed; `stopped`: those that were deployed once."""
         return await self._json("GET", "/v1/apps")
+
+    async def proxy_tokens(self) -> list[dict[str, Any]]:
+        """The proxy tokens, without their secrets."""
+        return list((await self._json("GET", "/v1/proxy-tokens"))["tokens"])
+
+    async def create_proxy_token(self) -> dict[str, Any]:
+        """A new proxy token, with its secret."""
+        return await self._json("POST", "/v1/proxy-tokens", {})
+
+    async def delete_proxy_token(self, identifier: str) -> None:
+        """Delete a proxy token. Raises NotFoundError."""
+        await self._json("DELETE", f"/v1/proxy-tokens/{quote(identifier, safe='')}")
 
     async def history(self, name: str) -> list[dict[str, Any]]:
         """The revisions of a deployed app, newest first. Raises NotFoundError."""
@@ -309,65 +299,33 @@ class Client:
         return decoded if isinstance(decoded, dict) else {}
 
     async def _request(self, method: str, path: str, *, content: bytes | None, seconds: float) -> bytes:
-        with self._mapped(method, path):
-            headers = {"content-type": "application/json"} if method == "POST" else None
-            response = await self._client().request(method, path, content=content, headers=headers, timeout=seconds)
-        if response.status_code >= 400:
-            raise error_of(response.status_code, response.content)
-        return response.content
+        async with self._open(method, path, content, seconds) as reply:
+            return await reply.read()
 
     @contextlib.asynccontextmanager
-    async def _open(self, method: str, path: str, body: Any, silence: float | None) -> AsyncIterator[httpx.Response]:
-        httpx = _library()
-        content = None if body is None else json.dumps(body).encode()
-        headers = {"content-type": "application/json"} if content is not None else None
-        timeout = httpx.Timeout(REQUEST_SECONDS, read=silence)
-        with self._mapped(method, path):
-            async with self._client().stream(
-                method, path, content=content, headers=headers, timeout=timeout
-            ) as response:
-                if response.status_code >= 400:
-                    raise error_of(response.status_code, await response.aread())
-                yield response
+    async def _open(self, method: str, path: str, content: bytes | None, silence: float | None) -> AsyncIterator[Reply]:
+        async with self._carrier().open(method, path, content, silence) as reply:
+            if reply.status >= 400:
+                raise error_of(reply.status, await reply.read())
+            yield reply
 
     @contextlib.asynccontextmanager
     async def _stream(
         self, method: str, path: str, body: Any, silence: float | None
     ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        async with self._open(method, path, body, silence) as response:
-            yield _records(response)
+        content = None if body is None else json.dumps(body).encode()
+        async with self._open(method, path, content, silence) as reply:
+            yield _records(reply)
 
-    def _client(self) -> httpx.AsyncClient:
-        if self._http is None:
-            httpx = _library()
-            base, headers = "http://zygo", {}
-            # No certificates: there is no TLS on a unix socket, and reading them takes 100 ms.
-            options: dict[str, Any] = {"uds": self.socket, "verify": False}
-            if self.remote is not None and not self.socket:
-                base = self.remote.name
-                options = {"verify": where.tls(self.remote) or False, "socket_options": where.socket_options()}
-                headers = {"authorization": f"Bearer {self.remote.token}"}
-            self._http = httpx.AsyncClient(
-                transport=httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None), **options),
-                base_url=base,
-                headers=headers,
-                trust_env=False,
-            )
-        return self._http
+    def _carrier(self) -> Transport:
+        if self._transport is None:
+            tunnelled = self.remote is None or bool(self.socket)
+            self._transport = LocalTransport(self.socket) if tunnelled else LibraryTransport(self._far())
+        return self._transport
 
-    @contextlib.contextmanager
-    def _mapped(self, method: str, path: str) -> Iterator[None]:
-        httpx = _library()
-        try:
-            yield
-        except httpx.ConnectError as error:
-            if self.remote is not None:
-                raise errors.ConnectionError(where.unreachable(self.remote, error)) from None
-            raise errors.ConnectionError(f"No server answers at {self.socket}") from error
-        except httpx.TimeoutException as error:
-            raise errors.TimeoutError(f"{method} {path}: the server did not answer in time") from error
-        except httpx.TransportError as error:
-            raise errors.ConnectionError("The server went away") from error
+    def _far(self) -> Remote:
+        assert self.remote is not None
+        return self.remote
 
 
 class Session:
@@ -399,10 +357,10 @@ async def _raising(lines: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[s
         yield event
 
 
-async def _split(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _split(reply: Reply) -> AsyncIterator[bytes]:
     # Not the library's own line iterator: it also splits at U+2028, which JSON may carry unescaped.
     rest = b""
-    async for chunk in response.aiter_bytes():
+    async for chunk in reply.chunks():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line
@@ -410,8 +368,8 @@ async def _split(response: httpx.Response) -> AsyncIterator[bytes]:
         yield rest
 
 
-async def _records(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    async for line in _split(response):
+async def _records(reply: Reply) -> AsyncIterator[dict[str, Any]]:
+    async for line in _split(reply):
         if line.strip():
             try:
                 record = json.loads(line)

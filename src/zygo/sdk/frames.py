@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import struct
 
+CALL = b"c"
+"""To the server: a call that is to be kept, as JSON; its inputs follow."""
+
 INPUT = b"i"
 """To the container: pickled (args, kwargs)."""
 
@@ -21,6 +24,15 @@ VALUE = b"v"
 
 FAILURE = b"e"
 """The input failed: a record of `zygo.sdk.remote`."""
+
+TIMEOUT = b"t"
+FATAL = b"f"
+"""Failures whose kind whoever passes the record on must know unread: the function's time was up; no attempt can succeed."""
+
+FAILURES = (FAILURE, TIMEOUT, FATAL)
+
+SAID = b"s"
+"""In place of a result, the server's own word: JSON of an error, see zygo.errors.to_json."""
 
 FORGET = b"x"
 """The parts that came so far are void."""

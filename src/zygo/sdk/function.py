@@ -8,19 +8,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from zygo.errors import ExecutionError, InvalidError
-from zygo.model import FunctionSpec, Resources, ScalePolicy, WebSpec
-from zygo.sdk import context
+from zygo.model import BatchPolicy, FunctionSpec, Resources, ScalePolicy, WebSpec
+from zygo.sdk import context, variants
+from zygo.sdk.function_call import FunctionCall
 from zygo.sdk.methods import Method
-from zygo.sdk.unsupported import placeholder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from zygo.sdk.app import App
     from zygo.sdk.image import Image
     from zygo.sdk.parameters import Options
     from zygo.sdk.secret import Secret
 
-FunctionCall = placeholder("FunctionCall")
-"""Where programs import it from; see `unsupported`."""
+__all__ = ["Function", "FunctionCall", "NamedFunction", "named"]
 
 
 class Function:
@@ -29,6 +30,11 @@ class Function:
     `name` is its name in the app, `raw` the Python function, `web` how it answers HTTP (None: it has no URL).
     `.remote(...)` runs it in a container, `.local(...)` in this process; a web function is called at its URL.
     """
+
+    variant: dict[str, Any] | None = None
+    """What tells its pool from that of the function as it was decorated; see `variants`."""
+    batch: BatchPolicy | None = None
+    """For @batched: how its inputs are collected."""
 
     def __init__(self, app: App, name: str, raw: Callable[..., Any], web: WebSpec | None, options: Options) -> None:
         functools.update_wrapper(self, raw, updated=())
@@ -81,7 +87,7 @@ class Function:
         operations.check(self, method, self.web is not None, self.get_web_url(), self.is_generator, wanted)
 
     def __reduce__(self) -> Any:
-        return named, (self.app_name, self.name)
+        return _unpickled, (self.app_name, self.name, self.variant)
 
     def get_raw_f(self) -> Callable[..., Any]:
         """The Python function that was decorated."""
@@ -149,12 +155,14 @@ class Function:
             policy=self.policy,
             resources=self.resources,
             timeout=self.options.timeout,
-            startup_timeout=self.options.startup_timeout,
+            startup_timeout=start_limit(self.options, [self.web]),
             block_network=self.options.block_network,
             is_async=inspect.iscoroutinefunction(raw) or inspect.isasyncgenfunction(raw),
             line=code.co_firstlineno if code else 0,
             is_generator=self.is_generator and self.web is None,
             retries=self.options.retries,
+            batch=self.batch,
+            own_network=self.web is not None and self.web.kind == "web_server",
         )
 
     def _web_with_sample(self) -> WebSpec | None:
@@ -180,13 +188,27 @@ class Function:
     map = Method("Run it once for each tuple of items of the iterables; yields the results.")
     starmap = Method("Run it once for each tuple of arguments of an iterable; yields the results.")
     for_each = Method("Like map, for what it does and not for its results.")
+    spawn = Method("Have it run in a container, whatever happens meanwhile. Returns a FunctionCall at once.")
+    spawn_map = Method("The same once for each tuple of items of the iterables, as one FunctionCall with many results.")
     update_autoscaler = Method("Change how many containers it gets, until the next deploy. Returns all settings.")
     get_current_stats = Method("How busy it is, as FunctionStats.")
-    spawn = Method("Not supported yet.")
-    spawn_map = Method("Not supported yet.")
-    with_options = Method("Not supported yet.")
-    with_concurrency = Method("Not supported yet.")
-    with_batching = Method("Not supported yet.")
+
+    def with_options(self, *args: Any, **options: Any) -> Function:
+        """The same function with other resources, secrets, limits, in containers of its own. Adds and replaces."""
+        return self._with(variants.with_options(f"Function {self.name!r}", self.variant, args, options))
+
+    def with_concurrency(self, *args: Any, **given: Any) -> Function:
+        """The same function with max_inputs= (and target_inputs=) in each container."""
+        return self._with(variants.with_concurrency(f"Function {self.name!r}", self.variant, args, given))
+
+    def with_batching(self, *args: Any, **given: Any) -> Function:
+        """The same function with batches of max_batch_size=, wait_ms=."""
+        return self._with(variants.with_batching(f"Function {self.name!r}", self.variant, args, given))
+
+    def _with(self, variant: dict[str, Any]) -> Function:
+        made = variants.duplicate(self)
+        made.variant, made.known = variant, None
+        return made
 
 
 class NamedFunction(Function):
@@ -197,6 +219,10 @@ class NamedFunction(Function):
         self.known = None
         self._served_in = app_name
         self._url = None
+
+    @property
+    def app_name(self) -> str:
+        return str(self._served_in)
 
     def __repr__(self) -> str:
         return f"Function.from_name({self.app_name!r}, {self.name!r})"
@@ -231,6 +257,19 @@ class NamedFunction(Function):
         from zygo.sdk import background, operations
 
         return background.run(operations.find(self), f"{self!r}.hydrate()")
+
+
+def start_limit(options: Options, webs: Sequence[WebSpec | None]) -> float | None:
+    """Seconds for a container's start: at least what the servers that it starts are given."""
+    longest = max((web.startup_timeout for web in webs if web is not None and web.kind == "web_server"), default=0.0)
+    own = options.startup_timeout
+    return own if longest < (own or options.timeout) else (own or options.timeout) + longest
+
+
+def _unpickled(app_name: str, name: str, variant: dict[str, Any] | None) -> Function:
+    function = NamedFunction(app_name, name)
+    function.variant = variant
+    return function
 
 
 def named(app_name: str, name: str) -> Function:

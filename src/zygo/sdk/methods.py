@@ -1,4 +1,4 @@
-"""The methods of a function that go to its server, each in two forms: `f.remote(...)` and `await f.remote.aio(...)`.
+"""The methods of a function, and of a call, that go to the server, each in two forms: `f.remote(...)`, `await f.remote.aio(...)`.
 
 Only their names are here: what they do, and with it asyncio, is loaded with the first of them that is called.
 """
@@ -9,7 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from zygo.errors import InvalidError
-from zygo.sdk.unsupported import refusal
 
 if TYPE_CHECKING:
     from zygo.sdk.function import Function
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(("remote", "remote_gen", "update_autoscaler", "get_current_stats"), "operations"),
     **dict.fromkeys(("map", "starmap", "for_each"), "mapping"),
+    **dict.fromkeys(("spawn", "spawn_map", "get", "iter", "num_inputs", "cancel"), "spawning"),
 }
 
 
@@ -30,7 +30,7 @@ class Method:
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, instance: Function | None, owner: type | None = None) -> Any:
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else Bound(self._name, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -55,19 +55,5 @@ class Bound:
         return self._operation().asynchronous(self._function, args, kwargs)
 
     def _operation(self) -> Any:
-        if self._name not in _HOMES:
-            if self._name in ("spawn", "spawn_map"):
-                self._function.check_call(self._name)
-            raise refusal(f"Function {self._function.name!r}: .{self._name}()", LATER[self._name])
         module = importlib.import_module(f"zygo.sdk.{_HOMES[self._name]}")
         return module.OPERATIONS[self._name]
-
-
-LATER = {
-    "spawn": "Use .remote() in a thread, or .remote.aio() in a task.",
-    "spawn_map": "Use .for_each() in a thread.",
-    "with_options": "Set it in @app.function(...).",
-    "with_concurrency": "Put @zygo.concurrent(...) below @app.function().",
-    "with_batching": "Take a list as the function's argument.",
-}
-"""Methods that a later release brings, and what to use instead."""

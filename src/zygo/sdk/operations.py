@@ -103,7 +103,10 @@ async def find(function: Function) -> Target:
     now = time.monotonic()
     known = function.known
     if known is None or now > known[1]:
-        known = function.known = (await calls.find(function.app_name, function.name), now + KNOWN_SECONDS)
+        known = function.known = (
+            await calls.find(function.app_name, function.name, function.variant),
+            now + KNOWN_SECONDS,
+        )
     found = known[0]
     assert isinstance(found, calls.Target)
     return found

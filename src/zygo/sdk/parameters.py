@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zygo.errors import InvalidError
-from zygo.model import Resources, RetryPolicy, ScalePolicy
+from zygo.model import BatchPolicy, Resources, RetryPolicy, ScalePolicy
 from zygo.sdk import retries
 from zygo.sdk.unsupported import refusal
 
@@ -158,6 +158,24 @@ def check_env(owner: str, env: object) -> dict[str, str]:
                 f"Use str(...)."
             )
     return {name: value for name, value in env.items() if value is not None}
+
+
+def check_seconds(owner: str, name: str, value: object) -> float:
+    """`value` as seconds above 0. Raises InvalidError."""
+    return _seconds(owner, name, value)
+
+
+def check_batch(owner: str, size: object, wait_ms: object) -> BatchPolicy:
+    """What `@batched` asks for, checked."""
+    for name, value, least, most in (("max_batch_size", size, 1, 1000), ("wait_ms", wait_ms, 0, 600_000)):
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise InvalidError(
+                f"{owner}: {name}={value!r} must be a whole number from {least} to {most}. "
+                f"Use @zygo.batched(max_batch_size=8, wait_ms=100)."
+            )
+    assert isinstance(size, int)
+    assert isinstance(wait_ms, int)
+    return BatchPolicy(size, wait_ms / 1000)
 
 
 def check_concurrency(owner: str, max_inputs: object, target_inputs: object) -> tuple[int, int]:

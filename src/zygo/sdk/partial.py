@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass, field, replace
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, TypeVar, Union
 
 from zygo.errors import InvalidError
-from zygo.model import WebSpec
-from zygo.sdk import labels, parameters
+from zygo.model import BatchPolicy, WebSpec
+from zygo.sdk import domains, labels, parameters
 from zygo.sdk.correction import definition
-from zygo.sdk.unsupported import DECORATORS, refusal
+from zygo.sdk.unsupported import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,21 +30,31 @@ _PATH_PARAMETER = re.compile(r"\{([^{}:]*)(:[a-z]+)?\}")
 _CONVERTERS = (None, ":str", ":int", ":float", ":path", ":uuid")
 
 
-@dataclass
+@dataclass(eq=False)
 class Partial:
-    """A function that has one of our decorators and waits for `@app.function()`."""
+    """A function (or a class) that has one of our decorators and waits for `@app.function()` (or `@app.cls()`).
+
+    `hook` is "snap", "enter" or "exit" for a method that containers run by themselves; `method` marks one to be called.
+    """
 
     raw: Callable[..., Any]
     web: WebSpec | None = None
     concurrency: tuple[int, int] | None = None
     notices: list[str] = field(default_factory=list)
     decorators: tuple[str, ...] = ()
+    hook: str = ""
+    method: bool = False
+    batch: BatchPolicy | None = None
 
     def __post_init__(self) -> None:
         self.__name__ = getattr(self.raw, "__name__", "f")
         _waiting[id(self)] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        if self.hook or self.method or is_method(self.raw):
+            raise InvalidError(
+                f"{self.raw.__qualname__!r} has @{self.decorators[0]}, and its class has no @app.cls() above it."
+            )
         corrected = definition(self.raw, *self.decorators)
         lines = ("app.function()", *corrected.decorators)
         raise InvalidError(
@@ -51,8 +62,17 @@ class Partial:
             f"yet. Write:\n\n{replace(corrected, decorators=lines).text()}"
         )
 
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Of an instance: its method, which can be called, and through `.remote()` too if its class is an app's."""
+        if instance is None:
+            return self
+        registered = vars(type(instance)).get("__zygo_cls__")
+        if registered is None or self.hook:
+            return MethodType(self.raw, instance)
+        return registered.method_of(instance, self.__name__)
+
     def take(self) -> Partial:
-        """For `app.function`: it is one of its functions now."""
+        """For `app.function` and `app.cls`: it is one of its functions now."""
         _waiting.pop(id(self), None)
         return self
 
@@ -89,19 +109,19 @@ def fastapi_endpoint(
         path: path of the route; `{name}` is the function's parameter of that name, typed by its annotation.
         label: replaces `<app>-<function>` in the hostname; a-z, 0-9 and dashes.
         docs: serve /docs, /redoc and /openapi.json.
-        custom_domains: accepted with a warning; not routed yet.
-        requires_proxy_auth: not supported yet.
+        custom_domains: further names under which the deployed function answers; `*.example.com` for all right below.
+        requires_proxy_auth: only callers with a proxy token get through (`zygo workspace proxy-tokens create`).
 
     Raises InvalidError for a use that cannot work, with the corrected code.
     """
-    _check_called("fastapi_endpoint", positional, "method")
+    check_called("fastapi_endpoint", positional, "method")
 
     def decorate(target: Target) -> Partial:
-        partial = _start("fastapi_endpoint", target)
-        owner = _owner(partial.raw)
+        partial = start("fastapi_endpoint", target)
+        owner = owner_of(partial.raw)
         _refuse_generator(partial.raw, "fastapi_endpoint")
         _check_path(partial.raw, path, docs=docs)
-        web = _web("fastapi_endpoint", owner, label, custom_domains, requires_proxy_auth, partial.notices)
+        web = _web("fastapi_endpoint", owner, label, custom_domains, requires_proxy_auth)
         partial.web = WebSpec(**{**web, "method": _method(owner, method), "path": path, "docs": bool(docs)})
         return partial
 
@@ -110,7 +130,7 @@ def fastapi_endpoint(
 
 def web_endpoint(*positional: Any, **parameters_: Any) -> Callable[[Target], Partial]:
     """The old name of `fastapi_endpoint`; the same, with a warning."""
-    _check_called("web_endpoint", positional, "method")
+    check_called("web_endpoint", positional, "method")
     if not parameters_.pop("wait_for_response", True):
         raise refusal("wait_for_response=False", "Answer at once and go on in a FastAPI BackgroundTasks parameter.")
     unknown = set(parameters_) - {
@@ -138,14 +158,74 @@ def asgi_app(
 
     Raises InvalidError when the function is async, has parameters or is a generator, with the corrected code.
     """
-    _check_called("asgi_app", positional, "label")
+    return _factory("asgi_app", positional, (label, custom_domains, requires_proxy_auth))
+
+
+def wsgi_app(
+    *positional: Any,
+    label: str | None = None,
+    custom_domains: Iterable[str] | None = None,
+    requires_proxy_auth: bool = False,
+) -> Callable[[Target], Partial]:
+    """Serve the WSGI application (Flask, Django) that a function without parameters returns.
+
+    One thread for each request that `@concurrent` allows. Arguments as for `fastapi_endpoint`; raises InvalidError as
+    `asgi_app` does.
+    """
+    return _factory("wsgi_app", positional, (label, custom_domains, requires_proxy_auth))
+
+
+def web_server(
+    *positional: Any,
+    port: int | None = None,
+    startup_timeout: float = 5.0,
+    label: str | None = None,
+    custom_domains: Iterable[str] | None = None,
+    requires_proxy_auth: bool = False,
+) -> Callable[[Target], Partial]:
+    """Serve whatever listens on `port`: a function without parameters starts a server, in any language, and returns.
+
+    Arguments:
+        port: 1 to 65535, may be given by position. Each container has its own ports.
+        startup_timeout: seconds for the server to listen, on any address.
+        label, custom_domains, requires_proxy_auth: as for `fastapi_endpoint`.
+
+    Raises InvalidError for a use that cannot work, with the corrected code.
+    """
+    if len(positional) == 1 and port is None and not callable(positional[0]):
+        port, positional = positional[0], ()
+    check_called("web_server", positional, "port")
 
     def decorate(target: Target) -> Partial:
-        partial = _start("asgi_app", target)
-        _check_factory(partial.raw)
-        owner = _owner(partial.raw)
-        web = _web("asgi_app", owner, label, custom_domains, requires_proxy_auth, partial.notices)
-        partial.web = WebSpec(**web)
+        partial = start("web_server", target)
+        _check_factory(partial.raw, "web_server", f"web_server({_suggested_port(port)})")
+        owner = owner_of(partial.raw)
+        if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
+            raise InvalidError(
+                f"{owner}: port={port!r} is not a port (1 to 65535). Write @zygo.web_server({_suggested_port(port)}) "
+                f"with the port on which its server listens."
+            )
+        web = _web("web_server", owner, label, custom_domains, requires_proxy_auth)
+        seconds = parameters.check_seconds(owner, "startup_timeout", startup_timeout)
+        partial.web = WebSpec(**web, port=port, startup_timeout=seconds)
+        return partial
+
+    return decorate
+
+
+def _suggested_port(port: Any) -> int:
+    return port if isinstance(port, int) and 1 <= port <= 65535 and not isinstance(port, bool) else 8000
+
+
+def _factory(
+    kind: str, positional: tuple[Any, ...], said: tuple[str | None, Iterable[str] | None, bool]
+) -> Callable[[Target], Partial]:
+    check_called(kind, positional, "label")
+
+    def decorate(target: Target) -> Partial:
+        partial = start(kind, target)
+        _check_factory(partial.raw, kind, f"{kind}()")
+        partial.web = WebSpec(**_web(kind, owner_of(partial.raw), *said))
         return partial
 
     return decorate
@@ -162,14 +242,15 @@ def concurrent(
 
     Raises InvalidError when they do not fit together.
     """
-    _check_called("concurrent", positional, "max_inputs")
+    check_called("concurrent", positional, "max_inputs")
 
     def decorate(target: Target) -> Partial:
-        partial = _start("concurrent", target)
-        owner = _owner(partial.raw)
+        partial = start("concurrent", target)
+        owner = owner_of(partial.raw)
+        above = "app.cls()" if isinstance(partial.raw, type) else "app.function()"
         if max_inputs is None:
             suggested = target_inputs or 100
-            corrected = definition(partial.raw, "app.function()", "zygo.concurrent()").decorated_as(
+            corrected = definition(partial.raw, above, "zygo.concurrent()").decorated_as(
                 "concurrent", f"concurrent(max_inputs={suggested})"
             )
             raise InvalidError(f"{owner}: @concurrent() needs max_inputs=. Write:\n\n{corrected.text()}")
@@ -179,21 +260,50 @@ def concurrent(
     return decorate
 
 
-def refused(name: str) -> Callable[..., Any]:
-    """A decorator that a later release brings: calling it raises UnsupportedError."""
+def batched(
+    *positional: Any, max_batch_size: int | None = None, wait_ms: int | None = None
+) -> Callable[[Target], Partial]:
+    """Run a function with lists: the inputs of several callers, collected in one container, one list per parameter.
 
-    def decorator(*args: Any, **kwargs: Any) -> NoReturn:
-        raise refusal(f"@zygo.{name}", DECORATORS[name])
+    Arguments:
+        max_batch_size: inputs in one list at most, 1 to 1000.
+        wait_ms: milliseconds for which the first input waits for others, 0 to 600000.
 
-    decorator.__name__ = decorator.__qualname__ = name
-    decorator.__doc__ = f"Not supported yet. {DECORATORS[name]}"
-    return decorator
+    The function returns a list of the same length; each caller passes single values and gets the item that is theirs.
+    Raises InvalidError for a use that cannot work.
+    """
+    if len(positional) == 2 and not callable(positional[0]):
+        (max_batch_size, wait_ms), positional = positional, ()
+    check_called("batched", positional, "max_batch_size")
+
+    def decorate(target: Target) -> Partial:
+        partial = start("batched", target)
+        owner = owner_of(partial.raw)
+        partial.batch = parameters.check_batch(owner, max_batch_size, wait_ms)
+        raw = inspect.unwrap(partial.raw)
+        if inspect.isgeneratorfunction(raw) or inspect.isasyncgenfunction(raw):
+            raise InvalidError(
+                f"{owner} is a generator, and @batched functions return a list. Collect the items and return it."
+            )
+        for parameter in inspect.signature(partial.raw).parameters.values():
+            if parameter.default is not parameter.empty:
+                raise InvalidError(
+                    f"{owner}: {parameter.name}={parameter.default!r} is a default value, and each parameter of a @batched "
+                    f"function is a list with one item per caller. Write {parameter.name} without a default."
+                )
+        return partial
+
+    return decorate
 
 
 # -- checks ----------------------------------------------------------------------------------------------------------
 
 
-def _check_called(name: str, positional: tuple[Any, ...], first: str) -> None:
+_NEEDED = {"concurrent": "(max_inputs=100)", "web_server": "(8000)", "batched": "(max_batch_size=8, wait_ms=100)"}
+"""Decorators that need arguments, with some that work."""
+
+
+def check_called(name: str, positional: tuple[Any, ...], first: str) -> None:
     if not positional:
         return
     from zygo.sdk.function import Function
@@ -204,35 +314,79 @@ def _check_called(name: str, positional: tuple[Any, ...], first: str) -> None:
     if callable(target):
         _refuse_class(target, name)
         corrected = definition(target, "app.function()", f"zygo.{name}").ordered()
-        if name == "concurrent":
-            corrected = corrected.decorated_as("concurrent", "concurrent(max_inputs=100)")
+        corrected = corrected.decorated_as(name, name + _NEEDED.get(name, "()"))
         raise InvalidError(f"@{name} on {target.__name__!r} lacks its parentheses. Write:\n\n{corrected.text()}")
     raise InvalidError(f"@{name}({target!r}) only takes keyword arguments. Write @{name}({first}={target!r}).")
 
 
-def _start(name: str, target: Any) -> Partial:
-    """The partial to fill in: a new one, or the one that another decorator of ours made."""
+def start(name: str, target: Any) -> Partial:
+    """The partial to fill in: a new one, or the one that another decorator of ours made. Raises InvalidError."""
+    from zygo.sdk.cls import Cls
     from zygo.sdk.function import Function
 
-    if isinstance(target, Function):
-        corrected = definition(target.raw, f"zygo.{name}()", "app.function()").ordered()
+    if isinstance(target, (Function, Cls)):
+        above = "app.cls()" if isinstance(target, Cls) else "app.function()"
+        corrected = definition(target.raw, f"zygo.{name}()", above).ordered()
         raise InvalidError(
-            f"@{name}() stands above @app.function() on {target.name!r}; it belongs below. Write:\n\n{corrected.text()}"
+            f"@{name}() stands above @{above} on {target.name!r}; it belongs below. Write:\n\n{corrected.text()}"
         )
     if isinstance(target, Partial):
-        if (name == "concurrent" and target.concurrency) or (name != "concurrent" and target.web):
-            raise InvalidError(
-                f"{_owner(target.raw)} has @{name}() and @{target.decorators[-1]} at once; keep one of them."
-            )
+        if name == "concurrent" and not isinstance(target.raw, type) and is_method(target.raw):
+            raise InvalidError(concurrent_on_method(target.raw))
+        other = target.decorators[-1] if target.decorators else ""
+        if _clash(name, target):
+            why = _TOGETHER.get(frozenset((name, _tail(other))), "keep one of them")
+            raise InvalidError(f"{owner_of(target.raw)} has @{name}() and @{other} at once; {why}.")
         target.decorators = (f"zygo.{name}()", *target.decorators)
         return target
     if isinstance(target, (staticmethod, classmethod)):
         target = target.__func__
-        raise InvalidError(f"@{name}() is on the method {target.__qualname__!r}. Make it a function of the module.")
-    _refuse_class(target, name)
+        raise InvalidError(
+            f"@{name}() is on the static or class method {target.__qualname__!r}. Make it a method with self, or a function of "
+            f"the module."
+        )
+    if name != "concurrent":
+        _refuse_class(target, name)
     if not callable(target):
         raise InvalidError(f"@{name}() decorates a function, not {target!r}.")
-    return Partial(target, decorators=(f"zygo.{name}()",))
+    if isinstance(target, type) or name != "concurrent" or not is_method(target):
+        return Partial(target, decorators=(f"zygo.{name}()",))
+    raise InvalidError(concurrent_on_method(target))
+
+
+_WEB = frozenset(("fastapi_endpoint", "asgi_app", "wsgi_app", "web_server"))
+_TOGETHER = {
+    frozenset(
+        ("method", web)
+    ): "a web function is called at its URL, a method with .remote(); give each a function of its own"
+    for web in _WEB
+}
+
+
+def _tail(decorator: str) -> str:
+    return decorator.partition("(")[0].rpartition(".")[2]
+
+
+def _clash(name: str, target: Partial) -> bool:
+    """Whether a function that is `target` already cannot be `name` too."""
+    if name == "concurrent":
+        return target.concurrency is not None or target.batch is not None or bool(target.hook)
+    if name == "batched":
+        return target.batch is not None or target.web is not None or bool(target.hook or target.concurrency)
+    if name == "method":
+        return target.method or target.web is not None or bool(target.hook)
+    if name in _WEB:
+        return target.web is not None or target.method or target.batch is not None or bool(target.hook)
+    return True  # enter, exit: alone
+
+
+def concurrent_on_method(func: Callable[..., Any]) -> str:
+    """What to say of `@concurrent` on a method."""
+    owner = func.__qualname__.rpartition(".")[0].rpartition(".")[2]
+    return (
+        f"@concurrent() is on the method {func.__qualname__!r}, and the methods of a class share their containers. Write:\n\n"
+        f"    @app.cls()\n    @zygo.concurrent(max_inputs=100)\n    class {owner}:\n        ..."
+    )
 
 
 def _refuse_class(target: Any, name: str) -> None:
@@ -240,7 +394,7 @@ def _refuse_class(target: Any, name: str) -> None:
         snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", target.__name__).lower()
         raise InvalidError(
             f"@{name}() is on the class {target.__name__!r}, and it decorates functions. Write:\n\n"
-            f"    @app.function()\n    @zygo.{name}({'max_inputs=100' if name == 'concurrent' else ''})\n"
+            f"    @app.function()\n    @zygo.{name}{_NEEDED.get(name, '()')}\n"
             f"    def {snake}():\n        ..."
         )
 
@@ -254,28 +408,37 @@ def _refuse_generator(func: Callable[..., Any], name: str) -> None:
     body = f"{keyword} stream():\n    ...  # with yield\n\nreturn StreamingResponse(stream())"
     shown = replace(corrected, body=body, keyword="def", returns="")
     raise InvalidError(
-        f"{_owner(func)} is a generator, and a web endpoint returns one response. To stream, write:\n\n"
+        f"{owner_of(func)} is a generator, and a web endpoint returns one response. To stream, write:\n\n"
         f"    from fastapi.responses import StreamingResponse\n\n{shown.text()}"
     )
 
 
-def _check_factory(func: Callable[..., Any]) -> None:
+def _check_factory(func: Callable[..., Any], kind: str, written: str) -> None:
     raw = inspect.unwrap(func)
+    own = is_method(func)
+    returns = "starts a server" if kind == "web_server" else "returns the application"
     if inspect.iscoroutinefunction(raw):
-        reason = "is async, and what @asgi_app() decorates is called once, before there is an event loop"
+        reason = f"is async, and what @{kind} decorates is called once, before there is an event loop"
     elif inspect.isgeneratorfunction(raw) or inspect.isasyncgenfunction(raw):
-        reason = "is a generator, and what @asgi_app() decorates returns the application"
-    elif inspect.signature(func).parameters:
-        reason = "has parameters, and what @asgi_app() decorates is called without any"
+        reason = f"is a generator, and what @{kind} decorates {returns}"
+    elif len(inspect.signature(func).parameters) > own:
+        reason = f"has parameters, and what @{kind} decorates is called without any"
     else:
         return
-    corrected = definition(func, "app.function()", "zygo.asgi_app()").ordered()
-    shown = replace(corrected, keyword="def", arguments="", returns="", body="...\nreturn application")
-    raise InvalidError(f"{_owner(func)} {reason}. Write:\n\n{shown.text()}")
+    corrected = definition(func, *(() if own else ("app.function()",)), f"zygo.{written}").ordered()
+    body = "subprocess.Popen([...])" if kind == "web_server" else "...\nreturn application"
+    shown = replace(corrected, keyword="def", arguments="self" if own else "", returns="", body=body)
+    raise InvalidError(f"{owner_of(func)} {reason}. Write:\n\n{shown.text()}")
+
+
+def is_method(func: Callable[..., Any]) -> bool:
+    """Whether it is defined in the body of a class."""
+    scope = func.__qualname__.rpartition(".")[0]
+    return bool(scope) and not scope.endswith("<locals>")
 
 
 def _check_path(func: Callable[..., Any], path: Any, *, docs: bool) -> None:
-    owner = _owner(func)
+    owner = owner_of(func)
     if not isinstance(path, str) or not path.startswith("/") or re.search(r"[\s?#]", path):
         suggested = "/" + re.sub(r"[\s?#].*", "", str(path)).lstrip("/")
         raise InvalidError(
@@ -316,20 +479,22 @@ def _web(
     label: str | None,
     custom_domains: Iterable[str] | None,
     requires_proxy_auth: bool,
-    notices: list[str],
 ) -> dict[str, Any]:
-    if requires_proxy_auth:
-        # Accepting it without checking tokens would publish what its author wants closed.
-        raise refusal(
-            f"{owner}: requires_proxy_auth=True", "Check a header in the function, or let a proxy in front of it do so."
-        )
-    domains = (custom_domains,) if isinstance(custom_domains, str) else tuple(custom_domains or ())
-    if domains:
-        notices.append(f"custom_domains={list(domains)!r} is not honoured: the function has its own hostname only")
+    if not isinstance(requires_proxy_auth, bool):
+        # A text such as "false" must not open what its author wants closed, or the other way round.
+        raise InvalidError(f"{owner}: requires_proxy_auth={requires_proxy_auth!r} must be True or False.")
+    names = domains.normalise_all(custom_domains, owner)
     if label is not None:
         labels.check(label, owner)
-    return {"kind": kind, "label": label, "custom_domains": domains}
+    return {
+        "kind": kind,
+        "label": label,
+        "custom_domains": names,
+        "requires_proxy_auth": requires_proxy_auth,
+    }
 
 
-def _owner(func: Any) -> str:
-    return f"Function {getattr(func, '__name__', 'f')!r}"
+def owner_of(func: Any) -> str:
+    """The function or class in messages."""
+    kind = "Class" if isinstance(func, type) else "Function"
+    return f"{kind} {getattr(func, '__name__', 'f')!r}"

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 from zygo.sdk import sample_values as values
 
 if TYPE_CHECKING:
-    from zygo.model import WebSpec
+    from zygo.model import ParameterSpec, WebSpec
 
 _INJECTED = frozenset(
     {"Request", "Response", "WebSocket", "HTTPConnection", "BackgroundTasks", "SecurityScopes"},
@@ -60,12 +60,26 @@ class _Parameter:
         return getattr(self.marker, "alias", None) or self.name
 
 
-def of(func: Callable[..., Any], web: WebSpec) -> str:
+def of(func: Callable[..., Any], web: WebSpec, parameters: tuple[ParameterSpec, ...] = ()) -> str:
     """The rest of a curl line for `func`: the path and query to put after the URL ("?x=1", "/items/1"), then a space
     and curl's options, quoted for a shell ("-H 'Content-Type: application/json' -d '{...}'"). Either may be absent.
 
-    The method is not part of it. "" when nothing is known, as for an ASGI application.
+    The method is not part of it. "" when nothing is known, as for an ASGI application. `parameters` are those of the class
+    whose method it is; those that need a value go into the query.
     """
+    line = _of(func, web)
+    required = {p.name: _EXAMPLES[p.type] for p in parameters if p.required}
+    if not required:
+        return line
+    url, space, options = line.partition(" ")
+    path, _, query = url.partition("?")
+    return f"{path}?{urlencode(required)}{'&' if query else ''}{query}{space}{options}"
+
+
+_EXAMPLES = {"str": "x", "bytes": "x", "int": "1", "bool": "true"}
+
+
+def _of(func: Callable[..., Any], web: WebSpec) -> str:
     if web.kind != "fastapi_endpoint":
         return ""
     try:

@@ -8,19 +8,12 @@ from typing import Any
 from zygo.errors import UnsupportedError
 
 _STATE = "Keep the data in a database or a service that the function connects to."
-_CLASSES = (
-    "Write a function; what should be set up once per container goes to the module's top level, "
-    "or into the lifespan of an ASGI application (zygo.asgi_app)."
-)
-
 NAMES = {
     "Client": "The zygo command finds its server by itself.",
     "CloudBucketMount": "Read the bucket with its own library inside the function.",
-    "Cls": _CLASSES,
     "Cron": "Let cron or a systemd timer call the function's URL with curl.",
     "Dict": _STATE,
     "Environment": "Run a second server with its own ZYGO_DATA_DIR for another environment.",
-    "FunctionCall": "Call the function with .remote(), or .remote.aio() in a task.",
     "Mount": "Use image.add_local_dir(), add_local_file() or add_local_python_source().",
     "NetworkFileSystem": _STATE,
     "Period": "Let cron or a systemd timer call the function's URL with curl.",
@@ -44,23 +37,10 @@ NAMES = {
 }
 """Name -> what to use instead."""
 
-DECORATORS = {
-    "batched": "Take the list in the request's body, or use @zygo.concurrent(max_inputs=...).",
-    "enter": _CLASSES,
-    "exit": "Clean up in the lifespan of an ASGI application (zygo.asgi_app).",
-    "method": _CLASSES,
-    "parameter": _CLASSES,
-    "web_server": "Serve an ASGI application with @zygo.asgi_app().",
-    "wsgi_app": "Wrap it: return a2wsgi.WSGIMiddleware(application) from a function with @zygo.asgi_app() "
-    "and put a2wsgi into the image with pip_install('a2wsgi').",
-}
-"""The same for decorators."""
-
 MODULES = {
     "volume": ("Volume",),
     "queue": ("Queue",),
     "dict": ("Dict",),
-    "cls": ("Cls",),
     "sandbox": ("Sandbox",),
     "schedule": ("Cron", "Period"),
     "network_file_system": ("NetworkFileSystem",),
@@ -124,7 +104,7 @@ _made: dict[str, Unsupported] = {}
 def placeholder(name: str) -> Unsupported:
     """What stands for `name`, always the same object. Raises KeyError for a name that Modal has not either."""
     if name not in _made:
-        _made[name] = Unsupported(name, NAMES[name] if name in NAMES else DECORATORS[name])
+        _made[name] = Unsupported(name, NAMES[name])
     return _made[name]
 
 

@@ -46,6 +46,9 @@ NEEDS: dict[str, str] = {
     "POST /v1/sessions/{id}/end": DEPLOY,
     "POST /v1/blobs/missing": DEPLOY,
     "PUT /v1/blobs/{sha256}": DEPLOY,
+    "GET /v1/proxy-tokens": ADMIN,
+    "POST /v1/proxy-tokens": ADMIN,
+    "DELETE /v1/proxy-tokens/{id}": ADMIN,
     "GET /v1/tokens": ADMIN,
     "POST /v1/tokens": ADMIN,
     "POST /v1/tokens/{name}/rotate": ADMIN,
@@ -54,7 +57,12 @@ NEEDS: dict[str, str] = {
     # What callers of functions ask of the server itself, behind /calls/zygo over TCP.
     "GET /v1/functions": CALL,
     "GET /v1/functions/{id}/stats": CALL,
+    "POST /v1/functions": CALL,
     "POST /v1/functions/{id}/autoscaler": DEPLOY,
+    "POST /v1/calls": CALL,
+    "GET /v1/calls/{id}": CALL,
+    "POST /v1/calls/{id}/cancel": CALL,
+    "POST /v1/results": CALL,
 }
 """Method and path of every route of the control API and of the calls API -> the scope that it needs over TCP."""
 

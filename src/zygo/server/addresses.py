@@ -47,8 +47,10 @@ class Addresses:
         return f"{label.text}.{self._settings.domain}"
 
     def url(self, hostname: str) -> str:
-        """The URL by name."""
-        return f"http://{hostname}:{self._gateway_port}"
+        """The URL by name: by https where TLS is spoken, here or by a proxy in front."""
+        secure = self._settings.proxy_port or self._gateway.secure_port
+        scheme, port, usual = ("https", secure, 443) if secure else ("http", self._gateway_port, 80)
+        return f"{scheme}://{hostname}" if port == usual else f"{scheme}://{hostname}:{port}"
 
     async def give(self, app: LiveApp, function: LiveFunction) -> None:
         """Give it its port and URL; requests meet 404 until it is routed. Undone by `withdraw`. Raises ExecutionError."""

@@ -57,6 +57,9 @@ def build_api(server: Server) -> Starlette:
         Route("/v1/sessions/{id}/finish", api.finish, methods=["POST"]),
         Route("/v1/sessions/{id}/revisions", api.publish, methods=["POST"]),
         Route("/v1/apps", api.apps),
+        Route("/v1/proxy-tokens", api.proxy_tokens),
+        Route("/v1/proxy-tokens", api.create_proxy_token, methods=["POST"]),
+        Route("/v1/proxy-tokens/{id}", api.delete_proxy_token, methods=["DELETE"]),
         Route("/v1/apps/{name}/deployments", api.deploy, methods=["POST"]),
         Route("/v1/apps/{name}/revisions", api.history),
         Route("/v1/apps/{name}/rollback", api.rollback, methods=["POST"]),
@@ -247,6 +250,16 @@ class _Api:
                 app.session.end(f"`zygo app stop {name}`")
         await audit.add(caller, "stop", name)
         return JSONResponse({"name": name, "containers": containers})
+
+    async def proxy_tokens(self, request: Request) -> Response:
+        return JSONResponse({"tokens": await self._server.proxy_tokens.list()})
+
+    async def create_proxy_token(self, request: Request) -> Response:
+        return JSONResponse(await self._server.proxy_tokens.create())
+
+    async def delete_proxy_token(self, request: Request) -> Response:
+        await self._server.proxy_tokens.delete(request.path_params["id"])
+        return JSONResponse({})
 
     async def missing_blobs(self, request: Request) -> Response:
         body = await _json(request)

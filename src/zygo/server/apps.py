@@ -6,24 +6,32 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import time
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from zygo.errors import ConflictError, Error, InvalidError, NotFoundError
+from zygo.errors import ConflictError, Error, InvalidError, NotFoundError, StoreError
 from zygo.gateway.admission import Admission
+from zygo.gateway.proxy_auth import Tokens
 from zygo.gateway.routes import Endpoint, RequestRecord, Routes
+from zygo.scheduler.pool import Pool
+from zygo.server import domains
 from zygo.server.live import Generation, LiveApp, LiveFunction
 from zygo.server.remote_sessions import RemoteSession
 from zygo.server.sessions import Session
+from zygo.server.traffic import FunctionTraffic
+from zygo.server.variants import Variants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from zygo.engine.base import Revision
+    from zygo.gateway.calls import Dispatcher
     from zygo.gateway.container import Backend
     from zygo.gateway.proxy import Gateway
     from zygo.model import FunctionSpec
     from zygo.scheduler.loop import Scheduler
-    from zygo.scheduler.pool import Pool
     from zygo.server.addresses import Addresses
     from zygo.server.app_logs import AppLog, AppLogs
     from zygo.server.live import Kind
@@ -43,7 +51,8 @@ FINISH_GRACE = 10.0
 
 def function_id(key: str, kind: str, app: str, name: str) -> str:
     """The id under which a function is called: the same for every revision of an app, and each time it is served."""
-    owner = f"{app}/dev" if kind == "ephemeral" else key
+    # By name, not by key: an app that is being deployed for the first time has none yet.
+    owner = key if kind == "preview" else f"{app}/{kind}"
     return "fu-" + hashlib.sha256(f"{owner}/{name}".encode()).hexdigest()[:22]
 
 
@@ -63,6 +72,13 @@ class Apps:
         self._claims: list[tuple[LiveApp, Generation]] = []
         self.end_code = "stopped"
         self._calls_api: dict[str, Endpoint] = {}
+        self.called: dict[str, tuple[LiveApp, LiveFunction]] = {}
+        """The functions that are called, by id."""
+        self.dispatcher: Dispatcher | None = None
+        """Of spawned calls; it is told of functions that come and go."""
+        self._cancelling: set[asyncio.Task[int]] = set()
+        self.variants = Variants(self)
+        self.tokens = Tokens()
 
     @property
     def all(self) -> list[LiveApp]:
@@ -151,6 +167,11 @@ class Apps:
             functions, app.functions, app.wake = list(app.functions.values()), {}, None
             self.update_routes()
             gone: Error = NotFoundError(f"The app {app.name!r} has ended.")
+            if app.kind == "ephemeral" and self.dispatcher is not None:
+                try:
+                    await self.dispatcher.cancel_app(app.key, "its app has ended")
+                except StoreError as error:
+                    log.error("calls of %s could not be cancelled; the next server does it: %s", app.name, error)
             for function in functions:
                 function.admission.fail(gone, lasting=True)
                 self.addresses.withdraw(function)
@@ -165,6 +186,7 @@ class Apps:
 
     async def close(self) -> None:
         """End every app."""
+        self.variants.close()
         await self.end_sessions()
         for app in list(self._apps.values()):
             await self.end(app)
@@ -205,16 +227,27 @@ class Apps:
 
     # -- names and routes -------------------------------------------------------------------------------------------
 
-    def function(self, app: LiveApp, spec: FunctionSpec) -> LiveFunction:
+    def function(self, app: LiveApp, spec: FunctionSpec, among: dict[str, LiveFunction] | None = None) -> LiveFunction:
         """The live function for `spec`: the one the app has under that name and label, or a new one that is not reachable
-        yet. Raises ConflictError when another app has its hostname."""
-        label = self.addresses.label(app, spec, app.suffix) if spec.web is not None else None
+        yet; a method's shares the waiting line of its class, which is `among` the others of the new revision.
+
+        Raises ConflictError when another app has its hostname.
+        """
+        web = spec.web is not None and spec.variant is None
+        label = self.addresses.label(app, spec, app.suffix) if web else None
+        owner = (among or {}).get(spec.owner) if spec.owner else None
+        if spec.owner and owner is None:
+            raise InvalidError(f"The app has no class {spec.owner!r} for the method {spec.name!r}.")
         known = app.functions.get(spec.name)
-        if known is not None and known.label == label:
+        if known is not None and known.label == label and (owner is None or known.admission is owner.admission):
             return known
         hostname = self.addresses.hostname(label) if label is not None else ""
         self._check_free(app, spec.name, hostname)
+        admission = owner.admission if owner is not None else self._admission(app)
+        identifier = function_id(app.key, app.kind, app.name, spec.name)
+        return LiveFunction(identifier, spec.name, label, hostname, admission, spec.owner)
 
+    def _admission(self, app: LiveApp) -> Admission:
         def on_wait() -> None:
             self.scheduler.poke()
             if app.wake is not None:
@@ -222,12 +255,13 @@ class Apps:
 
         admission = Admission(max_waiting=self._settings.max_waiting, clock=asyncio.get_running_loop(), on_wait=on_wait)
         admission.on_change.append(self.scheduler.poke)
-        return LiveFunction(function_id(app.key, app.kind, app.name, spec.name), spec.name, label, hostname, admission)
+        return admission
 
     @contextlib.contextmanager
     def claim(self, app: LiveApp, generation: Generation) -> Iterator[None]:
         """Between the last look and `publish` a revision is recorded, which takes time: no other app may get one of the
-        hostnames of `generation` meanwhile. Raises ConflictError when one has got it before."""
+        hostnames or domains of `generation` meanwhile. Raises ConflictError when one has got it before."""
+        self.check_domains(app, generation.specs.values())
         for function in generation.functions.values():
             self._check_free(app, function.name, function.hostname)
         claim = (app, generation)
@@ -236,6 +270,12 @@ class Apps:
             yield
         finally:
             self._claims.remove(claim)
+
+    def check_domains(self, app: LiveApp, specs: Iterable[FunctionSpec]) -> None:
+        """Raises InvalidError or ConflictError when `app` may not have the custom domains of `specs`."""
+        live = [(other, [f.spec for f in other.functions.values() if f.spec]) for other in self._apps.values()]
+        claimed = [(claimer, list(made.specs.values())) for claimer, made in self._claims]
+        domains.check(app, specs, [*live, *claimed], self._settings.domain)
 
     def _check_free(self, app: LiveApp, name: str, hostname: str) -> None:
         if app.kind == "preview" or not hostname:
@@ -252,17 +292,33 @@ class Apps:
     def publish(self, app: LiveApp, generation: Generation) -> None:
         """Make exactly the functions of `generation` reachable; those that the app had besides are gone."""
         functions = list(generation.functions.values())
-        for function in functions:
-            function.spec = generation.specs[function.name]
-            function.endpoint = self._endpoint(app, function)
-            if app.kind != "run":  # it has its names once
-                self.addresses.keep(function)
         gone = [f for f in app.functions.values() if f not in functions]
         app.functions = {f.name: f for f in functions}
+        for function in functions:
+            function.spec = generation.specs[function.name]
+        for function in functions:
+            function.endpoint = self.endpoint(app, function)
+            if app.kind != "run":  # it has its names once
+                self.addresses.keep(function)
+            if app.kind == "ephemeral" and (names := domains.of(generation.specs[function.name])):
+                app.note(f"custom_domains of {function.name} ({', '.join(names)}) take effect with `zygo deploy`.")
         self.update_routes()
+        lines = {f.admission for f in functions}
         for function in gone:
-            function.admission.fail(NotFoundError(f"The function {function.name!r} is not part of the app any more."))
+            if function.admission not in lines:
+                function.admission.fail(
+                    NotFoundError(f"The function {function.shown!r} is not part of the app any more.")
+                )
             self.addresses.withdraw(function)
+            if self.dispatcher is not None and function.id not in self.called:
+                reason = f"the function {function.name!r} is not part of the app any more"
+                task = asyncio.get_running_loop().create_task(self.dispatcher.cancel_function(function.id, reason))
+                self._cancelling.add(task)
+                task.add_done_callback(self._cancelling.discard)
+
+    def spawned(self, function_id: str) -> int:
+        """Spawned inputs of a function that are not at work."""
+        return self.dispatcher.waiting(function_id) if self.dispatcher is not None else 0
 
     def withdraw(self, app: LiveApp, generation: Generation) -> None:
         """Take back the addresses of functions that were not published after all."""
@@ -274,34 +330,45 @@ class Apps:
         """Swap the gateway's table for what the live apps say now. An app's own name wins over a preview's."""
         hosts: dict[str, Endpoint] = {}
         ports: dict[int, Endpoint] = {}
+        wildcards: dict[str, Endpoint] = {}
         called = dict(self._calls_api)
+        self.called = {}
         for app in sorted(self._apps.values(), key=lambda each: each.kind != "preview"):
             for function in app.functions.values():
                 if function.endpoint is None or function.spec is None:
                     continue
-                if function.spec.web is None:
+                if not function.hostname:
                     called[function.id] = function.endpoint
+                    self.called[function.id] = (app, function)
                     continue
                 hosts[function.hostname] = function.endpoint
                 if function.port is not None:
                     ports[function.port] = function.endpoint
                 if app.kind == "deployed":
+                    for domain in domains.of(function.spec):
+                        table, name = (wildcards, domain[2:]) if domain.startswith("*.") else (hosts, domain)
+                        table[name] = function.endpoint
                     preview = self.addresses.label(app, function.spec, f"v{app.version}")
                     hosts.setdefault(self.addresses.hostname(preview), function.endpoint)
-        self._gateway.routes = Routes(MappingProxyType(hosts), MappingProxyType(ports))
+        self._gateway.routes = Routes(MappingProxyType(hosts), MappingProxyType(ports), MappingProxyType(wildcards))
         self._gateway.functions = Routes(MappingProxyType(called))
+        if self.dispatcher is not None:
+            self.dispatcher.poke()
 
     def serve_calls(self, endpoint: Endpoint) -> None:
         """Let callers of functions reach the server itself under this endpoint."""
         self._calls_api = {endpoint.function: endpoint}
         self.update_routes()
 
-    def _endpoint(self, app: LiveApp, function: LiveFunction) -> Endpoint:
+    def endpoint(self, app: LiveApp, function: LiveFunction) -> Endpoint:
+        """How the gateway reaches `function`, whose `spec` is set."""
         spec = function.spec
         assert spec is not None
+        name = function.shown
+        owner = app.functions[function.owner].spec if function.owner else None
 
         def on_timeout(backend: Backend) -> None:
-            text = f"{function.name} was stopped: a request took longer than its timeout of {spec.timeout:g} s."
+            text = f"{name} was stopped: a request took longer than its timeout of {spec.timeout:g} s."
             for pool in pools():
                 if backend.in_flight > 1:
                     pool.drain(backend.id)
@@ -309,19 +376,20 @@ class Apps:
                     pool.kill(backend.id, text)
 
         def pools() -> list[Pool]:
-            return [g.pools[function.name] for g in app.generations if function.name in g.pools]
+            return [g.pools[function.pool] for g in app.generations if function.pool in g.pools]
 
         def explain(backend: Backend) -> str | None:
-            reasons = (g.traffic[function.name].explain(backend) for g in app.generations if function.name in g.traffic)
+            reasons = (g.traffic[function.pool].explain(backend) for g in app.generations if function.pool in g.traffic)
             return next((reason for reason in reasons if reason), None)
 
         def log_call(record: RequestRecord) -> None:
-            record.method, record.path = "CALL", function.name
+            record.method, record.path = "CALL", name
             app.requests.add(record)
 
         web = spec.web is not None
+        parametrised = owner is not None and owner.parameters and function.hostname
         return Endpoint(
-            function=function.name,
+            function=name,
             app=app.name,
             url=function.url,
             admission=function.admission,
@@ -333,7 +401,51 @@ class Apps:
             on_timeout=on_timeout,
             explain=explain,
             max_body=self._settings.max_body_bytes,
+            method=b"Zygo-Method: %b\r\n" % name.encode() if function.owner else b"",
+            foreign=spec.web is not None and spec.web.kind == "web_server",
+            select=self.variants.selector(app, function) if parametrised else None,
+            tokens=self.tokens if spec.web is not None and spec.web.requires_proxy_auth else None,
         )
+
+    # -- pools ------------------------------------------------------------------------------------------------------
+
+    def make_pool(
+        self, app: LiveApp, generation: Generation, function: LiveFunction, spec: FunctionSpec, revision: Revision
+    ) -> Pool:
+        """A pool for `function` in `generation`, which nothing goes to yet."""
+        if spec.variant is None and any(parameter.required for parameter in spec.parameters):
+            # Nobody can ask for it without values: those have pools of their own.
+            spec = replace(spec, policy=replace(spec.policy, min_containers=0, buffer_containers=0))
+        traffic = FunctionTraffic(function.admission, spec.policy, self.scheduler.poke)
+        generation.traffic[spec.name] = traffic
+        pool = generation.pools[spec.name] = Pool(
+            revision=revision,
+            spec=spec,
+            traffic=traffic,
+            clock=time.monotonic,
+            changed=self.scheduler.poke,
+            log=lambda container, text: app.on_log(function.shown, container, "system", text),
+            grace=self._settings.grace_period,
+        )
+        traffic.on_used = pool.drain
+        return pool
+
+    def open_pool(self, app: LiveApp, generation: Generation, function: LiveFunction, spec: FunctionSpec) -> None:
+        """A pool for a variant, in the generation that is active."""
+        assert spec.variant is not None
+        pool = self.make_pool(app, generation, function, spec, generation.pools[spec.variant.of].revision)
+        generation.traffic[spec.name].activate()
+        self.scheduler.add(pool, spec.policy)
+
+    def close_pool(self, generation: Generation, name: str) -> None:
+        """Forget the pool of a variant; its containers, if it has any, end in the background."""
+        pool = generation.pools.pop(name)
+        del generation.traffic[name]
+        self.scheduler.remove(pool)
+        if not pool.empty:
+            task = asyncio.get_running_loop().create_task(pool.close(self._settings.grace_period), name=f"close {name}")
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     # -- generations ------------------------------------------------------------------------------------------------
 
@@ -395,7 +507,10 @@ class Apps:
     async def _close_generation(self, generation: Generation, grace: float) -> None:
         for pool in generation.pools.values():
             self.scheduler.remove(pool)
-        await asyncio.gather(*(pool.close(grace) for pool in generation.pools.values()))
+        own = self._settings.grace_period
+        await asyncio.gather(
+            *(pool.close(max(grace, own) if pool.spec.lasting_exit else grace) for pool in generation.pools.values())
+        )
         await asyncio.gather(*(revision.retire() for revision in generation.revisions))
         generation.discard()
 
@@ -412,8 +527,9 @@ class Apps:
                     {
                         "name": f.name,
                         "url": f.url,
-                        "containers": sum(g.pools[f.name].ready for g in app.generations if f.name in g.pools),
+                        "containers": sum(g.pools[f.pool].ready for g in app.generations if f.pool in g.pools),
                         "waiting": f.admission.waiting,
+                        "pending": self.spawned(f.id),
                         "in_flight": f.admission.in_flight,
                     }
                     for f in app.functions.values()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zygo.errors import InvalidError, NotFoundError
+from zygo.gateway.backlog import Callee
 from zygo.model import ScalePolicy, encode
 from zygo.server import scaling
 
 if TYPE_CHECKING:
+    from zygo.gateway.container import Backend
+    from zygo.model import FunctionSpec
     from zygo.server.apps import Apps
     from zygo.server.live import LiveApp, LiveFunction
 
@@ -19,8 +22,11 @@ class CalledFunctions:
     def __init__(self, apps: Apps) -> None:
         self._apps = apps
 
-    def describe(self, app_name: str, name: str) -> dict[str, Any]:
-        """What a caller must know of a function of the app with that name, or id. Raises NotFoundError."""
+    def describe(self, app_name: str, name: str, variant: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What a caller must know of a function, or of a variant of it. The app is told by its name or id.
+
+        Raises NotFoundError, InvalidError.
+        """
         app = (
             self._apps.get(app_name) or self._apps.find(app_name, "deployed") or self._apps.find(app_name, "ephemeral")
         )
@@ -30,17 +36,20 @@ class CalledFunctions:
             raise NotFoundError(f"No app called {app_name!r} is deployed or served. {there}")
         function = app.functions.get(name)
         if function is None or function.spec is None:
-            known = ", ".join(sorted(app.functions)) or "none"
+            known = ", ".join(sorted(f.name for f in app.functions.values() if f.name == f.shown)) or "none"
             raise NotFoundError(f"The app {app_name!r} has no function {name!r}. It has: {known}.")
-        spec, most = function.spec, self._apps.scheduler.max_containers
+        if variant is not None or self._has_parameters(app, function):
+            function = self._apps.variants.ensure(app, function, variant or {})
+        spec = function.spec
+        assert spec is not None
         return {
             "id": function.id,
             "app": app.name,
-            "name": function.name,
+            "name": function.shown,
             "web_url": function.url if spec.web is not None else None,
             "generator": spec.is_generator,
             "retries": encode(spec.retries),
-            "capacity": min(spec.policy.max_containers or most, most) * spec.policy.max_inputs,
+            "capacity": self._capacity(spec),
             "parallel": spec.policy.max_inputs,
             "single_use": spec.policy.single_use,
         }
@@ -48,11 +57,11 @@ class CalledFunctions:
     def stats(self, identifier: str) -> dict[str, int]:
         """How busy a function is. Raises NotFoundError."""
         app, function = self._find(identifier)
-        pools = [g.pools[function.name] for g in app.generations if function.name in g.pools]
+        pools = [g.pools[function.pool] for g in app.generations if function.pool in g.pools]
         policy = function.spec.policy if function.spec is not None else ScalePolicy()
         ready, at_work = sum(pool.ready for pool in pools), function.admission.in_flight
         return {
-            "backlog": function.admission.waiting,
+            "backlog": function.admission.waiting + self._apps.spawned(function.id),
             "num_total_runners": ready,
             "num_running_inputs": at_work,
             "input_headroom": max(0, ready * policy.max_inputs - at_work),
@@ -64,12 +73,58 @@ class CalledFunctions:
         Raises NotFoundError, InvalidError.
         """
         app, function = self._find(identifier)
+        if function.owner:
+            raise InvalidError(
+                f"{function.shown} shares its containers with the other methods of its class. "
+                f"Use update_autoscaler() of the object."
+            )
         if not app.generations:
             raise InvalidError(f"The app {app.name!r} sleeps. Call one of its functions first.")
-        scheduler, pool = self._apps.scheduler, app.generations[-1].pools[function.name]
+        scheduler, pool = self._apps.scheduler, app.generations[-1].pools[function.pool]
         policy = scaling.changed(f"Function {function.name!r}", scheduler.policy(pool), settings)
         scheduler.add(pool, policy)
         return {name: getattr(policy, name) for name in scaling.SETTINGS}
+
+    # -- spawned calls ------------------------------------------------------------------------------------------------
+
+    def is_live(self, owner: str) -> bool:
+        """Whether the app that owns a call is there."""
+        return self._apps.get(owner) is not None
+
+    def spawnable(self, identifier: str) -> tuple[LiveApp, LiveFunction]:
+        """A function whose results are kept when it is called. Raises NotFoundError, InvalidError."""
+        app, function = self._find(identifier)
+        if function.spec is None or function.spec.web is not None or function.spec.is_generator:
+            raise InvalidError(f"{app.name}.{function.name} is a web function or a generator, which cannot be spawned.")
+        return app, function
+
+    def callee(self, identifier: str) -> Callee | None:
+        """Where spawned inputs of a function go now; None while it is not there."""
+        found = self._apps.called.get(identifier)
+        if found is None:
+            return None
+        app, function = found
+        spec, endpoint = function.spec, function.endpoint
+        if spec is None or endpoint is None:
+            return None
+
+        def kill(backend: Backend) -> None:
+            for generation in app.generations:
+                if function.pool in generation.pools:
+                    generation.pools[function.pool].kill(
+                        backend.id, f"{function.name} was cancelled with its container."
+                    )
+
+        return Callee(endpoint, spec.retries, self._capacity(spec), spec.policy.max_inputs, kill)
+
+    def _capacity(self, spec: FunctionSpec) -> int:
+        """Inputs that can be at work at once."""
+        most = self._apps.scheduler.max_containers
+        return min(spec.policy.max_containers or most, most) * spec.policy.max_inputs
+
+    def _has_parameters(self, app: LiveApp, function: LiveFunction) -> bool:
+        owner = app.functions[function.pool].spec
+        return owner is not None and bool(owner.parameters)
 
     def _find(self, identifier: str) -> tuple[LiveApp, LiveFunction]:
         for app in self._apps.all:

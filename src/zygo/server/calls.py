@@ -1,4 +1,5 @@
-"""What a program that calls functions asks of the server itself: which functions there are, and how busy they are.
+"""What a program that calls functions asks of the server itself: which functions there are, how busy they are, and calls whose
+results are kept (`spawned`).
 
 Served on a socket of its own behind the gateway's listeners for calls, as the function `zygo`: containers reach it too, so it
 holds nothing but what a container may do.
@@ -18,6 +19,7 @@ from zygo.errors import Error, InvalidError, to_json
 from zygo.gateway.admission import Admission
 from zygo.gateway.container import Backend
 from zygo.gateway.routes import Endpoint
+from zygo.server.spawned import MAX_REQUEST, SpawnedApi
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,21 +27,27 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from zygo.gateway.admission import Clock
+    from zygo.gateway.calls import Dispatcher
     from zygo.server.called import CalledFunctions
 
 log = logging.getLogger("zygo.calls")
+
+MOST_REQUESTS = 10_000
+"""Requests that the server answers at once."""
 
 SERVER = "zygo"
 """The host under which callers find this; no function id is like it."""
 
 
-def build_calls_api(functions: CalledFunctions) -> Starlette:
+def build_calls_api(functions: CalledFunctions, dispatcher: Dispatcher) -> Starlette:
     """The application."""
     api = _CallsApi(functions)
     routes = [
         Route("/v1/functions", api.find),
+        Route("/v1/functions", api.find_variant, methods=["POST"]),
         Route("/v1/functions/{id}/stats", api.stats),
         Route("/v1/functions/{id}/autoscaler", api.update_autoscaler, methods=["POST"]),
+        *SpawnedApi(functions, dispatcher).routes,
     ]
     return Starlette(routes=routes, exception_handlers={Error: _error_response, Exception: _error_response})
 
@@ -47,8 +55,17 @@ def build_calls_api(functions: CalledFunctions) -> Starlette:
 def endpoint(socket: Path, clock: Clock) -> Endpoint:
     """How the gateway reaches it."""
     admission = Admission(max_waiting=1000, clock=clock)
-    admission.add(Backend("server", str(socket), 1000))
-    return Endpoint(function=SERVER, app=SERVER, url="", admission=admission, timeout=60.0, queue_timeout=60.0)
+    # Most of them wait for a result, which costs nothing but a connection.
+    admission.add(Backend("server", str(socket), MOST_REQUESTS))
+    return Endpoint(
+        function=SERVER,
+        app=SERVER,
+        url="",
+        admission=admission,
+        timeout=60.0,
+        queue_timeout=60.0,
+        max_body=MAX_REQUEST,
+    )
 
 
 class _CallsApi:
@@ -60,19 +77,32 @@ class _CallsApi:
         query = request.query_params
         return JSONResponse(self._functions.describe(query.get("app", ""), query.get("name", "")))
 
+    async def find_variant(self, request: Request) -> Response:
+        """The same with parameters or options, which may be secrets and so are no part of the URL."""
+        body = await _json(request)
+        variant = body.get("variant")
+        if not isinstance(variant, dict):
+            raise InvalidError("The variant is not a JSON object.")
+        return JSONResponse(self._functions.describe(str(body.get("app", "")), str(body.get("name", "")), variant))
+
     async def stats(self, request: Request) -> Response:
         """How busy it is."""
         return JSONResponse(self._functions.stats(request.path_params["id"]))
 
     async def update_autoscaler(self, request: Request) -> Response:
         """Other bounds, until the next revision."""
-        try:
-            settings = json.loads(await request.body() or b"{}")
-        except ValueError:
-            settings = None
-        if not isinstance(settings, dict):
-            raise InvalidError("The settings of the autoscaler are not a JSON object.")
+        settings = await _json(request)
         return JSONResponse(self._functions.update_autoscaler(request.path_params["id"], settings))
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.body() or b"{}")
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise InvalidError("The request's body is not a JSON object.")
+    return body
 
 
 async def _error_response(request: Request, error: Exception) -> Response:

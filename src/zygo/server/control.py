@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from zygo.engine.machine import open_to_sandbox
+from zygo.gateway.calls import Dispatcher
 from zygo.paths import CALLS_SOCKET
 from zygo.server import calls, tcp
 from zygo.server.api import build_api
@@ -44,8 +45,22 @@ async def listening(server: Server) -> AsyncIterator[None]:
     settings.door.parent.mkdir(mode=0o700, exist_ok=True)
     open_to_sandbox(settings.door.parent, is_root=server.machine.is_root)
     settings.door.mkdir(mode=0o755, exist_ok=True)
+    functions = CalledFunctions(server.apps)
+    dispatcher = Dispatcher(server.store.calls, functions.callee, settings.max_spawned)
+    server.apps.dispatcher = dispatcher
+    try:
+        await dispatcher.start([record.id for record in await server.store.apps()])
+        async with _doors(server, functions, dispatcher):
+            yield
+    finally:
+        await dispatcher.close(0.0)
+
+
+@contextlib.asynccontextmanager
+async def _doors(server: Server, functions: CalledFunctions, dispatcher: Dispatcher) -> AsyncIterator[None]:
+    settings = server.settings
     own = settings.door.parent / "server.sock"
-    async with _serving(calls.build_calls_api(CalledFunctions(server.apps)), own, "calls API"):
+    async with _serving(calls.build_calls_api(functions, dispatcher), own, "calls API"):
         server.apps.serve_calls(calls.endpoint(own, asyncio.get_running_loop()))
         await server.gateway.listen_for_calls(settings.calls_socket, 0o600)
         await server.gateway.listen_for_calls(settings.door / CALLS_SOCKET, 0o666)

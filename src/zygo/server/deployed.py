@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from zygo.errors import Error, InvalidError, NotFoundError
 from zygo.model import AppSpec, Provenance, encode
+from zygo.server import domains
 from zygo.server.deployments import How
 from zygo.server.live import LiveApp
 from zygo.server.waking import Waker
@@ -138,8 +139,12 @@ class DeployedApps:
                 return {"type": "missing", "sha256": missing}
             app, digest = self._apps.find(name, "deployed"), digest_of(spec)
             if app is not None and await self._digest(app) == digest:
+                await self._advise(spec, emit)
                 return {"type": "unchanged", "version": app.version, "functions": self._deployments.describe(app)}
-            return await self._publish(app, spec, digest, by, strategy, emit)
+            result = await self._publish(app, spec, digest, by, strategy, emit)
+            if result["type"] == "published":
+                await self._advise(spec, emit)
+            return result
 
     async def rollback(
         self, name: str, version: int | None, by: Provenance, strategy: str, emit: Emit
@@ -172,6 +177,8 @@ class DeployedApps:
             for preview in self._previews.pop(app.key, {}).values():
                 await self._end_preview(preview)
             self._wakers.pop(app.key, None)
+            if self._apps.dispatcher is not None:
+                await self._apps.dispatcher.cancel_app(app.key, "its app was stopped")
             await self._apps.end(app, self._settings.grace_period)
             return {"name": name, "containers": containers}
 
@@ -247,6 +254,12 @@ class DeployedApps:
         if not app.digest:
             app.digest = (await self._store.revision(app.key, app.version)).digest
         return app.digest
+
+    async def _advise(self, spec: AppSpec, emit: Emit) -> None:
+        """Say which DNS records its custom domains lack."""
+        names = [domain for function in spec.functions for domain in domains.of(function)]
+        for text in await domains.missing_records(names, self._settings.domain):
+            emit({"type": "warning", "text": text})
 
     async def _settle(self, app: LiveApp) -> None:
         """After a new revision: older ones that are not kept are forgotten, the one before gets its preview."""

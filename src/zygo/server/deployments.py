@@ -11,13 +11,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from zygo.engine.base import Engine, Revision, RevisionPlan
+from zygo.engine.base import Engine, RevisionPlan
 from zygo.errors import ContainerError, Error, ImageBuildError, InvalidError
 from zygo.model import AppSpec, FunctionSpec, ImageSpec, SourceFile, encode
-from zygo.scheduler.pool import Pool
+from zygo.server import domains
 from zygo.server.faults import explained
 from zygo.server.live import Generation, LiveApp, LiveFunction
-from zygo.server.traffic import FunctionTraffic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,7 +134,7 @@ class Deployments:
         """The names of an app, without anything that runs; whoever publishes them sets `app.wake` first."""
         generation = Generation()
         for function in spec.functions:
-            generation.functions[function.name] = self._apps.function(app, function)
+            generation.functions[function.name] = self._apps.function(app, function, generation.functions)
             generation.specs[function.name] = function
         return generation
 
@@ -152,7 +151,8 @@ class Deployments:
         try:
             async with asyncio.TaskGroup() as group:
                 for pool in work.generation.pools.values():
-                    group.create_task(pool.prove())
+                    if pool.spec.variant is None and not any(p.required for p in pool.spec.parameters):
+                        group.create_task(pool.prove())
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
@@ -172,9 +172,10 @@ class Deployments:
             work.app.note(
                 f"The app is called {work.spec.name!r} now; it goes on as {work.app.name!r} until `zygo serve` is started again."
             )
+        self._apps.check_domains(work.app, work.spec.functions)
         taken: dict[str, str] = {}
         for function in work.spec.functions:
-            live = self._apps.function(work.app, function)
+            live = self._apps.function(work.app, function, work.generation.functions)
             if live.hostname and live.hostname in taken:
                 raise InvalidError(
                     f"The functions {taken[live.hostname]!r} and {live.name!r} have the same hostname {live.hostname}. "
@@ -184,6 +185,9 @@ class Deployments:
             work.generation.functions[function.name] = live
             work.generation.specs[function.name] = function
             await self._apps.addresses.give(work.app, live)
+        for live, variant in self._apps.variants.specs(work.app, dict(work.generation.specs)):
+            work.generation.functions[live.name] = live
+            work.generation.specs[live.name] = variant
 
     async def _build(self, work: _Publication) -> None:
         def on_line(step: str, line: str) -> None:
@@ -219,8 +223,11 @@ class Deployments:
             work.generation.revisions.append(revision)
             for note in revision.notes:
                 work.app.note(note)
-            for function in functions:
-                self._add_pool(work, function, revision)
+            named = {function.name for function in functions}
+            for spec in work.generation.specs.values():
+                if not spec.owner and (spec.variant.of if spec.variant is not None else spec.name) in named:
+                    live = work.generation.functions[spec.name]
+                    self._apps.make_pool(work.app, work.generation, live, spec, revision)
 
     def _plan(self, work: _Publication, functions: list[FunctionSpec], files: Path) -> RevisionPlan:
         first = functions[0]
@@ -248,21 +255,6 @@ class Deployments:
             startup_timeout=max(f.startup_timeout or f.timeout for f in functions),
         )
 
-    def _add_pool(self, work: _Publication, spec: FunctionSpec, revision: Revision) -> None:
-        generation, scheduler = work.generation, self._apps.scheduler
-        traffic = FunctionTraffic(generation.functions[spec.name].admission, spec.policy, scheduler.poke)
-        generation.traffic[spec.name] = traffic
-        generation.pools[spec.name] = Pool(
-            revision=revision,
-            spec=spec,
-            traffic=traffic,
-            clock=time.monotonic,
-            changed=scheduler.poke,
-            log=lambda container, text: work.app.on_log(spec.name, container, "system", text),
-            grace=self._settings.grace_period,
-        )
-        traffic.on_used = generation.pools[spec.name].drain
-
     async def _undo(self, work: _Publication) -> None:
         for pool in work.generation.pools.values():
             await pool.close(0.0)
@@ -275,7 +267,11 @@ class Deployments:
 
     def describe(self, app: LiveApp) -> list[dict[str, Any]]:
         """What the command line shows of each function of a published app."""
-        return [self._describe(app, function) for function in app.functions.values()]
+        return [
+            self._describe(app, function)
+            for function in app.functions.values()
+            if function.spec is not None and function.spec.variant is None and not function.spec.is_class
+        ]
 
     def _describe(self, app: LiveApp, function: LiveFunction) -> dict[str, Any]:
         spec = function.spec
@@ -286,9 +282,14 @@ class Deployments:
             "name": function.name,
             "url": function.url,
             "hostname_url": function.hostname_url,
+            "port": function.port,
+            "custom_domains": [self._apps.addresses.url(name) for name in domains.of(spec)]
+            if app.kind == "deployed"
+            else [],
             "method": spec.web.method if spec.web.kind == "fastapi_endpoint" else "",
             "sample": spec.web.sample,
             "note": "its hostname was shortened to 63 characters" if function.label.truncated else "",
+            "protected": spec.web.requires_proxy_auth,
         }
 
 
@@ -308,6 +309,8 @@ def _groups(spec: AppSpec) -> list[list[FunctionSpec]]:
     """Functions that can share a zygote: the same image, environment and network."""
     groups: dict[str, list[FunctionSpec]] = {}
     for function in spec.functions:
+        if function.owner:
+            continue  # it is in its class's
         key = json.dumps([encode(function.image), sorted(function.env.items()), function.block_network])
         groups.setdefault(key, []).append(function)
     return list(groups.values())

@@ -46,10 +46,20 @@ class Generation:
 class LiveFunction:
     """One function for as long as its app has it: its names and its waiting line outlive every revision.
 
-    A web function has a `label` and a `hostname`; the others have none ("") and are called by their `id`.
+    A web function has a `label` and a `hostname`; the others have none ("") and are called by their `id`. A method has an
+    `owner`, the name of the class whose containers and waiting line it shares. `variant` is what a caller said of a further
+    pool of the function `variant_of` (see variants.py), `used` the loop's time at which one last asked for it.
     """
 
-    def __init__(self, identifier: str, name: str, label: Label | None, hostname: str, admission: Admission) -> None:
+    def __init__(
+        self,
+        identifier: str,
+        name: str,
+        label: Label | None,
+        hostname: str,
+        admission: Admission,
+        owner: str = "",
+    ) -> None:
         self.id = identifier
         self.name = name
         self.label = label
@@ -60,6 +70,20 @@ class LiveFunction:
         self.hostname_url = ""
         self.spec: FunctionSpec | None = None
         self.endpoint: Endpoint | None = None
+        self.owner = owner
+        self.variant: dict[str, Any] | None = None
+        self.variant_of = ""
+        self.used = 0.0
+
+    @property
+    def pool(self) -> str:
+        """The name of the pool that serves it."""
+        return self.owner or self.name
+
+    @property
+    def shown(self) -> str:
+        """Its name for people: a variant's is that of what it is a variant of."""
+        return self.name.partition("@")[0]
 
 
 class LiveApp:

@@ -41,12 +41,14 @@ from zygo.server.apps import Apps
 from zygo.server.audit import Audit
 from zygo.server.deployed import DeployedApps
 from zygo.server.deployments import Deployments
+from zygo.server.front import Front
 from zygo.server.logs import open_server_log
 from zygo.server.notify import managed, notify
 from zygo.server.ports import PortBook, resolves_localhost_names
+from zygo.server.proxy_tokens import ProxyTokens
 from zygo.server.sources import SourceStore
 from zygo.server.tokens import Tokens
-from zygo.settings import Settings
+from zygo.settings import Settings, split
 from zygo.version import fingerprint, version
 
 if TYPE_CHECKING:
@@ -122,8 +124,12 @@ class Server:
             notify("STOPPING=1")
             self.app_logs.end_followers()
             await self.apps.end_sessions()
+            dispatcher = self.apps.dispatcher
+            assert dispatcher is not None
+            spawned = asyncio.create_task(dispatcher.close(STOP_GRACE), name="end of spawned calls")
             if self.apps.in_use:
                 await self.gateway.close(STOP_GRACE)
+            await spawned
         log.info("stopped")
 
     async def _start_parts(self, guest: Path, loading: Awaitable[Any], stack: contextlib.AsyncExitStack) -> None:
@@ -144,16 +150,21 @@ class Server:
         builder = Builder(settings, uv=find_uv())
         await builder.sweep()
         stack.push_async_callback(builder.close)
-        self.gateway = Gateway(max_body=settings.max_body_bytes)
+        self.gateway = Gateway(max_body=settings.max_body_bytes, trusted_proxies=split(settings.trusted_proxies))
         stack.push_async_callback(self.gateway.close)
         book = PortBook(settings.data_dir / "ports.json")
         self.gateway_port = await self._listen(book)
+        self.front = Front(settings, self.gateway)
+        stack.push_async_callback(self.front.close)
+        await self.front.open(self.gateway_port)
         addresses = Addresses(settings, self.gateway, book, self.gateway_port, names_resolve=resolves_localhost_names())
         self.app_logs = AppLogs(settings.data_dir / "logs" / "apps", settings.log_bytes)
         stack.push_async_callback(self.app_logs.close)
         self.apps = Apps(settings, self.scheduler, self.gateway, addresses, self.app_logs)
         stack.push_async_callback(self.apps.close)
         self.deployments = Deployments(settings, builder, engine, self.sources, self.apps, guest)
+        self.proxy_tokens = ProxyTokens(self.store, self.apps.tokens)
+        await self.proxy_tokens.load()
         self.deployed = DeployedApps(settings, self.store, self.apps, self.deployments)
         stack.push_async_callback(self.deployed.close)
         await self.deployed.restore()
@@ -167,7 +178,8 @@ class Server:
             try:
                 return await self.gateway.add_listener(port, host=host)
             except OSError as error:
-                if error.errno != errno.EADDRINUSE:
+                # A proxy in front would send requests to whoever has the port.
+                if error.errno != errno.EADDRINUSE or self.settings.proxy_port:
                     raise ExecutionError(
                         f"The gateway cannot listen on {host}:{port}: {error.strerror or error}."
                     ) from None
@@ -212,6 +224,7 @@ class Server:
                 "requested_port": self.settings.port,
             },
             "control": {"host": self.settings.control_host, "port": self.settings.control_port},
+            "https_port": self.settings.proxy_port or self.gateway.secure_port,
             "domain": self.settings.domain,
             "apps": self.apps.describe(),
             "containers": self.scheduler.running,
@@ -219,7 +232,7 @@ class Server:
             "sandbox": "bubblewrap" if self.machine.sandboxed else "none",
             "network": self.machine.network,
             "limits": self.machine.cgroups.describe() if self.machine.cgroups is not None else "rlimits and a watchdog",
-            "warnings": list(self.machine.warnings),
+            "warnings": [*self.machine.warnings, *self.front.warnings()],
         }
 
 

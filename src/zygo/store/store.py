@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 
 from zygo.errors import ConflictError, NotFoundError
-from zygo.model import AppRecord, AppSpec, AppState, Provenance, RevisionRecord, decode, encode
+from zygo.model import AppRecord, AppSpec, AppState, Provenance, ProxyToken, RevisionRecord, decode, encode
 from zygo.store.access import AccessStore
+from zygo.store.calls import CallStore
 from zygo.store.database import PATIENCE, Database, database_for
 from zygo.store.migrate import migrate
+from zygo.store.payloads import PayloadFiles
 from zygo.store.reader import Reader
-from zygo.store.tables import apps, facts, revisions
+from zygo.store.tables import apps, facts, proxy_tokens, revisions
 from zygo.store.vault import Vault
 from zygo.store.writer import Writer
 
@@ -46,13 +48,15 @@ HISTORY = [c for c in revisions.c if c.name not in ("spec", "sealed_env")] + [
 class Store:
     """All durable state of one server. Made by `open`; `close` releases its connections, threads and locks."""
 
-    def __init__(self, database: Database, vault: Vault, writer: Writer, reader: Reader) -> None:
+    def __init__(self, database: Database, vault: Vault, writer: Writer, reader: Reader, files: PayloadFiles) -> None:
         self._database = database
         self._vault = vault
         self._writer = writer
         self._reader = reader
         self.access = AccessStore(writer, reader)
         """Tokens, and who changed what."""
+        self.calls = CallStore(writer, reader, files)
+        """Calls and their results."""
 
     @classmethod
     async def open(cls, settings: Settings, *, patience: float = PATIENCE) -> Store:
@@ -83,7 +87,8 @@ class Store:
         except BaseException:
             database.close()
             raise
-        return cls(database, vault, Writer(database, connection, patience), Reader(database, patience))
+        files = PayloadFiles(settings.data_dir / "calls")
+        return cls(database, vault, Writer(database, connection, patience), Reader(database, patience), files)
 
     @property
     def database(self) -> str:
@@ -247,6 +252,23 @@ class Store:
             }
 
         return await self._reader.run(question)
+
+    async def add_proxy_token(self, token: ProxyToken) -> None:
+        """Add a proxy token, whose id is new."""
+        values = {"id": token.id, "digest": token.digest, "created_at": token.created_at}
+        await self._writer.run(lambda connection: connection.execute(sa.insert(proxy_tokens).values(values)) and None)
+
+    async def proxy_tokens(self) -> list[ProxyToken]:
+        """Every proxy token, the oldest first."""
+        query = sa.select(proxy_tokens).order_by(proxy_tokens.c.created_at, proxy_tokens.c.id)
+        return await self._reader.run(
+            lambda connection: [ProxyToken(row.id, row.digest, row.created_at) for row in connection.execute(query)]
+        )
+
+    async def delete_proxy_token(self, identifier: str) -> bool:
+        """Delete a proxy token. False when there is none of that id."""
+        statement = sa.delete(proxy_tokens).where(proxy_tokens.c.id == identifier)
+        return await self._writer.run(lambda connection: connection.execute(statement).rowcount > 0)
 
     def _sealed(self, spec: AppSpec) -> dict[str, Any]:
         """The two columns of `spec`: readable without its functions' env, and that sealed."""

@@ -94,3 +94,72 @@ audit = sa.Table(
     sa.Index("audit_at", "at"),
 )
 """Who changed what. Rows are only ever added."""
+
+
+# In SQLite a key that is an INTEGER is the row's own number: no second tree.
+_Position = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+calls = sa.Table(
+    "calls",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    # Whose it is: a deployed app's id, or a session's. Not a foreign key, since sessions are in no table.
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("app", sa.Text, nullable=False),
+    sa.Column("function", sa.Text, nullable=False),
+    sa.Column("function_id", sa.Text, nullable=False),
+    # The Python that pickled the inputs.
+    sa.Column("python", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    # How many inputs it has, and how many of them have no result yet.
+    sa.Column("inputs", sa.Integer, nullable=False),
+    sa.Column("open", sa.Integer, nullable=False),
+    # Of the last result; with it the time until which results are kept.
+    sa.Column("finished_at", sa.Double),
+    sa.Column("expires_at", sa.Double),
+    # The results are gone; the row stays a while to say so.
+    sa.Column("expired", sa.Boolean, nullable=False),
+    sa.Index("calls_open", "owner", sqlite_where=sa.text("open > 0"), postgresql_where=sa.text("open > 0")),
+    sa.Index("calls_expiry", "expires_at"),
+)
+
+inputs = sa.Table(
+    "inputs",
+    metadata,
+    # Grows from one input to the next: the order in which they were accepted.
+    sa.Column("position", _Position, primary_key=True, autoincrement=False),
+    sa.Column("call_id", sa.Text, sa.ForeignKey("calls.id"), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("function_id", sa.Text, nullable=False),
+    # CallState; never `running`, which only the server that runs it knows.
+    sa.Column("state", sa.Text, nullable=False),
+    # Not before this, in seconds since the epoch: when it was accepted, or the delay of a repetition.
+    sa.Column("due_at", sa.Double, nullable=False),
+    # Attempts that failed, and attempts whose container was lost.
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("losses", sa.Integer, nullable=False),
+    # The pickled arguments until there is a result, then the frame of the result: here, or in the file of that hash.
+    sa.Column("kind", sa.Text),
+    sa.Column("payload", sa.LargeBinary),
+    sa.Column("payload_file", sa.Text),
+    sa.Index("inputs_of_call", "call_id", "number", unique=True),
+    sa.Index(
+        "inputs_due",
+        "function_id",
+        "due_at",
+        "position",
+        sqlite_where=sa.text("state = 'pending'"),
+        postgresql_where=sa.text("state = 'pending'"),
+    ),
+)
+
+
+proxy_tokens = sa.Table(
+    "proxy_tokens",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    # SHA-256 of the secret, in hexadecimal; the secret itself is nowhere.
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+)
+"""What callers show to endpoints that ask for a token."""
