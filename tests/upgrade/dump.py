@@ -29,12 +29,6 @@ async def fill(settings: Settings) -> object:
             made = await store.add_revision("hello", f"d{number}", spec(number=number), BY, 10.0 + number)
         await store.prune(made.app_id, 2)
         await store.add_revision("another", "d5", spec("another", 5), BY, 20.0)
-        await store.access.add_token(
-            TokenRecord("0a1b", "ci", ("read", "call"), "ab" * 32, 1.5, "local:ada", 9e9, 2.5, "cd" * 32, 3.5)
-        )
-        await store.access.add_audit(
-            AuditEntry("au-1", 4.5, "ci", "0a1b", "10.0.0.1", "deploy", "hello", "published", '{"version": 2}')
-        )
         one = NewCall("fc-one", made.app_id, "hello", "plain", "fu-1", "3.11.2", (Payload(b"\x00one"),))
         many = NewCall(
             "fc-many", "s-gone", "dev", "plain", "fu-2", "3.9.1", tuple(Payload(b"%d" % n) for n in range(3))
@@ -46,6 +40,12 @@ async def fill(settings: Settings) -> object:
             Outcome(4, "fc-many", CallState.PENDING, failures=1, losses=2, due_at=50.0),
         ]
         await store.calls.record(outcomes, 40.0)
+        await store.access.add_token(
+            TokenRecord("0a1b", "ci", ("read", "call"), "ab" * 32, 1.5, "local:ada", 9e9, 2.5, "cd" * 32, 3.5)
+        )
+        await store.access.add_audit(
+            AuditEntry("au-1", 4.5, "ci", "0a1b", "10.0.0.1", "deploy", "hello", "published", '{"version": 2}')
+        )
         return await contents(store)
 
 

@@ -40,9 +40,9 @@ async def contents(store: Store) -> dict[str, Any]:
         "revisions": encode([revision for app in apps for revision in await store.revisions(app.id)]),
         "specs": [[app.id, version, encode(kept)] for app, version, kept in await store.kept_specs()],
         "hashes": sorted(await store.kept_hashes()),
+        "calls": await calls_of(store),
         "tokens": encode(await store.access.tokens()),
         "audit": encode(await store.access.audit(100)),
-        "calls": await calls_of(store),
     }
 
 
@@ -68,9 +68,9 @@ def as_records(told: dict[str, Any]) -> dict[str, Any]:
         "revisions": [decode(RevisionRecord, revision) for revision in told["revisions"]],
         "specs": [(app, version, decode(AppSpec, kept)) for app, version, kept in told["specs"]],
         "hashes": told["hashes"],
+        "calls": told.get("calls", {}),
         "tokens": [decode(TokenRecord, token) for token in told.get("tokens", [])],
         "audit": [decode(AuditEntry, entry) for entry in told.get("audit", [])],
-        "calls": told.get("calls", {}),
     }
 
 

@@ -46,25 +46,29 @@ RECONNECT_PAUSE = 0.1
 # -- requests ---------------------------------------------------------------------------------------------------------
 
 
-async def _ask(method: str, path: str, body: bytes, *, patient: bool = False) -> bytes:
-    """One request to the server itself, repeated when it goes away in the middle.
+_reached: set[str] = set()
+"""Sockets on which a server has answered this process: when it is away, it will come back."""
 
-    `patient`: it was there a moment ago, so it is waited for even if it cannot be reached at first. Raises ConnectionError.
-    """
+
+async def _ask(method: str, path: str, body: bytes) -> bytes:
+    """One request to the server itself, repeated when it goes away in the middle. Raises ConnectionError: at once when this
+    process has never reached a server, since there may be none."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + RECONNECT_SECONDS
+    deadline: float | None = None
+    own = await door.door()
     while True:
         try:
-            own = await door.door()
             connection = await own.request(method, calls.SERVER, path, body)
+            _reached.add(own.path)
             try:
                 return await door.read_all(connection)
             finally:
                 own.release(connection)
         except errors.ConnectionError as error:
-            if loop.time() >= deadline or not (patient or isinstance(error, door.Lost)):
+            now = loop.time()
+            deadline = deadline or now + RECONNECT_SECONDS
+            if now >= deadline or not (own.path in _reached or isinstance(error, door.Lost)):
                 raise
-            patient = True
             await asyncio.sleep(RECONNECT_PAUSE)
 
 
@@ -138,10 +142,10 @@ async def _spawn_inputs(function: Function, method: str, call_id: str, first: in
         raise
 
 
-async def _results(wanted: list[tuple[str, int]], seconds: float, *, patient: bool) -> dict[int, tuple[bytes, bytes]]:
+async def _results(wanted: list[tuple[str, int]], seconds: float) -> dict[int, tuple[bytes, bytes]]:
     """The results that are there, by place in `wanted`: at least one, unless there is none within so many seconds."""
     body = json.dumps({"wanted": wanted, "seconds": seconds}).encode()
-    answer = await _ask("POST", "/v1/results", body, patient=patient)
+    answer = await _ask("POST", "/v1/results", body)
     return {place: (kind, data) for kind, place, _, data in frames.Reader().feed(answer)}
 
 
@@ -157,12 +161,11 @@ def _checked(name: str, got: tuple[bytes, bytes]) -> bytes:
 
 async def _all(wanted: list[tuple[str, int]], names: list[str]) -> AsyncIterator[bytes]:
     """The values in order, as they come."""
-    at, patient = 0, False
+    at = 0
     found: dict[int, tuple[bytes, bytes]] = {}
     while at < len(wanted):
         asked = [place for place in range(at, min(at + CHUNK, len(wanted))) if place not in found]
-        got = await _results([wanted[place] for place in asked], WAIT_SECONDS, patient=patient)
-        patient = True
+        got = await _results([wanted[place] for place in asked], WAIT_SECONDS)
         found.update({asked[place]: one for place, one in got.items()})
         while at in found:
             yield _checked(names[at], found.pop(at))
@@ -179,9 +182,7 @@ def _arguments(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
             f"The arguments of {function.name} have {len(data) >> 20} MiB, and at most {MAX_REQUEST >> 20} MiB can be kept for "
             f"a spawned call. Write them to a file or a bucket and pass its name."
         )
-    if isinstance(data, bytes):
-        return data
-    return b"".join(data.chunks())
+    return data if isinstance(data, bytes) else b"".join(data.chunks())
 
 
 def _spawn_input(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -264,13 +265,11 @@ async def _get(call: FunctionCall, how: tuple[float | None, int]) -> bytes:
     timeout, index = how
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
-    patient = False
     while True:
         left = WAIT_SECONDS if deadline is None else deadline - loop.time()
-        got = await _results([(call.object_id, index)], max(0.0, min(left, WAIT_SECONDS)), patient=patient)
+        got = await _results([(call.object_id, index)], max(0.0, min(left, WAIT_SECONDS)))
         if got:
             return _checked(call.name, got[0])
-        patient = True
         if deadline is not None and loop.time() >= deadline:
             raise errors.TimeoutError(f"The call {call.object_id} has no result yet (waited for {timeout:g} s).")
 
