@@ -97,12 +97,12 @@ class Machines:
         return ["ip", "netns", "exec", self._spaces[machine]]
 
     def cut(self) -> None:
-        """Pull the cable: what is sent is lost, and nobody is told."""
-        ip("-n", self._spaces["server"], "link", "set", "cable0", "down")
+        """Pull the cable, at the laptop: what is sent is lost, and the server is told nothing."""
+        ip("-n", self._spaces["laptop"], "link", "set", "cable0", "down")
 
     def mend(self) -> None:
         """Plug it in again."""
-        ip("-n", self._spaces["server"], "link", "set", "cable0", "up")
+        ip("-n", self._spaces["laptop"], "link", "set", "cable0", "up")
 
     def get(self, url: str) -> tuple[int, str]:
         """Status and text of a request from the laptop to the server's gateway."""
@@ -194,7 +194,7 @@ def make_certificate(folder: Path, address: str) -> tuple[Path, Path, Path]:
         return builder.sign(ca_key, hashes.SHA256())
 
     own = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(each)) for each in (address, "127.0.0.1")])
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     subject_key = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
     is_ca = x509.BasicConstraints(True, None)

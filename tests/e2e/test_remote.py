@@ -118,7 +118,7 @@ def token(machines: Machines, name: str, *options: str) -> str:
 def test_serve_follows_saves_and_survives_a_cut(machines: Machines, address: str, tmp_path: Path) -> None:
     file = tmp_path / "hello.py"
     file.write_text(program(1))
-    with machines.laptop.serve(file, env={"ZYGO_SERVER": address}) as serve:
+    with machines.laptop.serve(file, "--force", env={"ZYGO_SERVER": address}) as serve:
         url = serve.url("greet")
         assert ".apps.test:8000" in url
         assert machines.get(url) == (200, '{"hello":"you","version":1}')

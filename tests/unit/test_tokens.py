@@ -49,6 +49,24 @@ def test_every_route_has_its_scope_declared() -> None:
     assert sorted(set(routes())) == sorted(NEEDS)
 
 
+def test_paths_of_the_calls_api_are_found_in_the_table() -> None:
+    from zygo.server.remote_calls import _pattern
+
+    paths = (
+        "/v1/functions",
+        "/v1/functions/fu-1/stats",
+        "/v1/calls",
+        "/v1/calls/fc-1",
+        "/v1/calls/fc-1/cancel",
+        "/v1/results",
+    )
+    assert [needed("GET", _pattern(path)) for path in paths[:2]] == ["call", "call"]
+    assert needed("GET", _pattern(paths[3])) == "call"
+    assert [needed("POST", _pattern(path)) for path in (paths[2], *paths[4:])] == ["call"] * 3
+    assert needed("POST", _pattern("/v1/functions/fu-1/autoscaler")) == "deploy"
+    assert needed("GET", _pattern("/v1/functions/a/b/c")) == ADMIN
+
+
 def test_a_route_that_nobody_declared_needs_the_strongest() -> None:
     assert needed("GET", "/v1/unheard-of") == ADMIN
 
