@@ -142,7 +142,8 @@ class FunctionSpec:
     """One function of an app. `timeout` and `startup_timeout` in seconds; `env` is what secrets and env= add up to.
 
     A class is one record (`is_class`), which has the containers, and one for each of its methods, whose `owner` is the
-    class's name: a method has a name and perhaps a URL of its own, and no containers. `lasting_exit`: its containers have
+    class's name: a method has a name and perhaps a URL of its own, and no containers. `needs_values`: no instance of it can be
+    made without some, so only its variants have containers. `lasting_exit`: its containers have
     work to do at their end; `own_network`: they listen on ports, and each has its own. `variant` is set by the server
     alone, in the record of one of its further pools.
     """
@@ -165,6 +166,7 @@ class FunctionSpec:
     owner: str = ""
     is_class: bool = False
     parameters: tuple[ParameterSpec, ...] = ()
+    needs_values: bool = False
     lasting_exit: bool = False
     batch: BatchPolicy | None = None
     variant: Variant | None = None

@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 
 from store_kit import BY, SECRET, everything, fact_names, opened, put_fact, spec, with_store, write
 from zygo.errors import ConflictError, NotFoundError, StoreError
-from zygo.model import AppRecord, AppState, ImageSpec, ImageStep, RevisionRecord
+from zygo.model import AppRecord, AppState, ImageSpec, ImageStep, ProxyToken, RevisionRecord
 from zygo.settings import Settings
 from zygo.store.database import PATIENCE, database_for
 from zygo.store.migrate import FOLDER
@@ -180,6 +180,20 @@ def test_a_step_that_copies_nothing_is_no_obstacle(settings: Settings) -> None:
 
 
 # Secrets
+
+
+def test_proxy_tokens(settings: Settings) -> None:
+    async def use(store: Store) -> None:
+        assert await store.proxy_tokens() == []
+        later, sooner = ProxyToken("wk-b", "cd" * 32, 2.5), ProxyToken("wk-a", "ab" * 32, 1.5)
+        await store.add_proxy_token(later)
+        await store.add_proxy_token(sooner)
+        assert await store.proxy_tokens() == [sooner, later]
+        assert await store.delete_proxy_token("wk-a")
+        assert not await store.delete_proxy_token("wk-a")
+        assert await store.proxy_tokens() == [later]
+
+    with_store(settings, use)
 
 
 def test_secrets_are_sealed_and_the_rest_is_readable(settings: Settings) -> None:

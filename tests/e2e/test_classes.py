@@ -352,14 +352,39 @@ def test_variants_survive_a_save_and_exit_methods_run(serve: Serve, shared_place
     assert function_status(shared_place, "Model")["containers"] >= 1
 
 
+DEPLOYED = """
+import zygo
+
+app = zygo.App("kept")
+
+
+@app.cls()
+class Named:
+    name: str = zygo.parameter()
+
+    @zygo.fastapi_endpoint()
+    def page(self):
+        return self.name * 2
+
+
+@app.cls(min_containers=1)
+class Old:
+    def __init__(self, size):
+        self.size = size
+
+    @zygo.method()
+    def get(self):
+        return self.size
+"""
+
+
 def test_a_class_that_is_deployed_keeps_its_objects(place: Place, write: Callable[..., Path]) -> None:
-    path = write(PROGRAM.replace('App("classes")', 'App("kept")'), "kept.py")
-    result = place.deploy(path)
+    result = place.deploy(write(DEPLOYED, "kept.py"))
     try:
         url = result["urls"]["Named.page"]
-        assert httpx.get(url, params={"name": "d"}, trust_env=False).json()["text"] == "dd"
-        place.deploy(write(PROGRAM.replace('App("classes")', 'App("kept")').replace("self.name *", "'e' *"), "kept.py"))
-        assert httpx.get(url, params={"name": "d"}, trust_env=False).json()["text"] == "ee"
+        assert httpx.get(url, params={"name": "d"}, trust_env=False).json() == "dd"
+        place.deploy(write(DEPLOYED.replace("self.name * 2", "self.name * 3"), "kept.py"))
+        assert httpx.get(url, params={"name": "d"}, trust_env=False).json() == "ddd"
     finally:
         place.zygo("app", "stop", "kept", "--yes")
 

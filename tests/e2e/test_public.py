@@ -182,6 +182,7 @@ def test_requests_wait_for_a_server_that_restarts(site: Site, write: Callable[..
     waiting = subprocess.Popen(site.command(), stdout=subprocess.PIPE)
     site.place.start_server()
     out, _ = waiting.communicate(timeout=60)
+    assert out.startswith(b"{"), (out, site.caddy.log()[-2000:])
     assert json.loads(out)["scheme"] == "https"
 
 

@@ -455,3 +455,26 @@ def test_an_endpoint_is_a_plain_record() -> None:
             endpoint.on_died(Backend("x", "/x"))
 
     run(main())
+
+
+def test_while_the_gateway_holds_requests_wait() -> None:
+    """A server that starts knows its routes a moment after its port is open."""
+
+    async def body() -> None:
+        async with scripted(replies(OK_HELD)) as path, rig(path) as r:
+            routes, r.gateway.routes = r.gateway.routes, Routes({}, {})
+            r.gateway.hold()
+            async with await r.connect() as client:
+                client.send(get())
+                await until(lambda: len(r.gateway.connections) == 1, "connected")
+                async with await r.connect() as other:
+                    await until(lambda: len(r.gateway.connections) == 2, "connected, and so the first one was seen")
+                    r.gateway.routes = routes
+                    r.gateway.release()
+                    assert (await client.answer())[0] == 200
+                    assert not other.reader.at_eof()
+
+    run(body())
+
+
+OK_HELD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,7 +50,7 @@ async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.send", "text": message.get("text"), "bytes": message.get("bytes")})
 
 
-def test_a_websocket_talks_both_ways_and_has_no_timer() -> None:
+def test_a_websocket_talks_both_ways_and_is_not_cut_while_it_is_in_use() -> None:
     async def main() -> None:
         async with uvicorn_at(talk) as path, rig(path, timeout=0.3) as r:
             async with ws_connect(
@@ -65,9 +66,10 @@ def test_a_websocket_talks_both_ways_and_has_no_timer() -> None:
                 big = b"x" * 500_000
                 await ws.send(big)
                 assert await ws.recv() == big
-                await asyncio.sleep(0.8)
-                await ws.send("still here")
-                assert await ws.recv() == "still here"
+                for _ in range(8):
+                    await asyncio.sleep(0.1)
+                    await ws.send("still here")
+                    assert await ws.recv() == "still here"
                 assert r.admission.in_flight == 1
                 await ws.send("bye")
                 with pytest.raises(ConnectionClosed) as closed:
@@ -125,6 +127,34 @@ def test_other_protocols_are_tunnels_too_with_what_was_sent_early() -> None:
             assert await c.exactly(10) == b"firstEARLY"
             c.send(b"x" * MiB)
             assert await c.exactly(MiB) == b"X" * MiB
+
+    run(main())
+
+
+def test_a_tunnel_ends_with_silence_and_not_with_time() -> None:
+    async def main() -> None:
+        ended = asyncio.Event()
+
+        async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+            ended.set()
+
+        async with scripted(script) as path, rig(path, timeout=0.6) as r, await r.connect() as c:
+            began = time.monotonic()
+            c.send(get(b"/", b"Connection: Upgrade", b"Upgrade: websocket"))
+            assert b"101" in await c.upto(b"\r\n\r\n")
+            while time.monotonic() < began + 1.2:
+                c.send(b"x")
+                assert await c.exactly(1) == b"x"
+                await asyncio.sleep(0.05)
+            assert await c.rest() == b"\x88\x0f\x03\xe9nothing came.", "a close frame with 1001"
+            async with asyncio.timeout(10):
+                await ended.wait()
+            assert "nothing was sent for 0.6 s" in str((await r.record()).error)
 
     run(main())
 

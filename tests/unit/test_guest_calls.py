@@ -37,12 +37,9 @@ def spin(seconds: float) -> str:
 
 
 def application(function: Any, timeout: float = 10.0, max_inputs: int = 4) -> calls.App:
-    """As the revision zygote makes it of a `Function`."""
+    """As the revision zygote makes it of an `Entry`."""
     made: Any = SimpleNamespace(
-        raw=function,
-        name=function.__name__,
-        policy=SimpleNamespace(max_inputs=max_inputs),
-        options=SimpleNamespace(timeout=timeout),
+        raw=function, name=function.__name__, max_inputs=max_inputs, timeout=timeout, batch=None
     )
     return calls.App(made)
 
@@ -126,7 +123,7 @@ def test_a_timeout_is_told_and_the_code_stopped(function: Any, argument: float) 
     found = answer(application(function, timeout=0.2), argument).frames()
     assert time.monotonic() - began < 5
     ((kind, _, _, data),) = found
-    assert kind == frames.FAILURE
+    assert kind == frames.TIMEOUT
     assert pickle.loads(data)["kind"] == "timeout"
 
 

@@ -108,6 +108,7 @@ def test_a_class_is_one_record_and_each_method_another() -> None:
     own = found["Model"]
     assert own.is_class
     assert own.lasting_exit
+    assert own.needs_values
     assert (own.timeout, own.policy.max_inputs, own.resources.cpu_request) == (30.0, 10, 1.0)
     assert own.parameters == (
         ParameterSpec("name", "str"),

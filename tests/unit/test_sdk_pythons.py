@@ -42,12 +42,26 @@ def web():
 async def plain(n: int) -> int:
     return helper.double(n)
 
+@app.cls()
+class Model:
+    name: str = modal.parameter(default="x")
+
+    @modal.enter()
+    async def load(self):
+        self.twice = self.name * 2
+
+    @modal.method()
+    def get(self):
+        return self.twice
+
+assert Model(name="ab").get.local() == "abab"
+
 refused = []
 for use in (
     lambda: app.function(min_containers=2, max_containers=1)(helper.double),
     lambda: modal.fastapi_endpoint()(item),
     lambda: modal.Volume.from_name("v"),
-    lambda: app.cls(),
+    lambda: app.cls()(helper.double),
     lambda: item.remote(1),
 ):
     try:

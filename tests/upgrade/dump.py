@@ -13,7 +13,7 @@ from pathlib import Path
 from postgres_kit import Cluster
 from store_kit import BY, opened, spec
 from upgrade.test_upgrade import FOLDER, contents
-from zygo.model import CallState
+from zygo.model import AuditEntry, CallState, TokenRecord
 from zygo.settings import Settings
 from zygo.store.calls import NewCall, Outcome, Payload
 from zygo.store.tables import HEAD
@@ -40,6 +40,12 @@ async def fill(settings: Settings) -> object:
             Outcome(4, "fc-many", CallState.PENDING, failures=1, losses=2, due_at=50.0),
         ]
         await store.calls.record(outcomes, 40.0)
+        await store.access.add_token(
+            TokenRecord("0a1b", "ci", ("read", "call"), "ab" * 32, 1.5, "local:ada", 9e9, 2.5, "cd" * 32, 3.5)
+        )
+        await store.access.add_audit(
+            AuditEntry("au-1", 4.5, "ci", "0a1b", "10.0.0.1", "deploy", "hello", "published", '{"version": 2}')
+        )
         return await contents(store)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from store_kit import BY, spec, with_store
-from zygo.model import AppRecord, AppSpec, RevisionRecord, decode, encode
+from zygo.model import AppRecord, AppSpec, AuditEntry, RevisionRecord, TokenRecord, decode, encode
 from zygo.settings import Settings
 from zygo.store.tables import HEAD
 
@@ -41,6 +41,8 @@ async def contents(store: Store) -> dict[str, Any]:
         "specs": [[app.id, version, encode(kept)] for app, version, kept in await store.kept_specs()],
         "hashes": sorted(await store.kept_hashes()),
         "calls": await calls_of(store),
+        "tokens": encode(await store.access.tokens()),
+        "audit": encode(await store.access.audit(100)),
     }
 
 
@@ -67,6 +69,8 @@ def as_records(told: dict[str, Any]) -> dict[str, Any]:
         "specs": [(app, version, decode(AppSpec, kept)) for app, version, kept in told["specs"]],
         "hashes": told["hashes"],
         "calls": told.get("calls", {}),
+        "tokens": [decode(TokenRecord, token) for token in told.get("tokens", [])],
+        "audit": [decode(AuditEntry, entry) for entry in told.get("audit", [])],
     }
 
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 STOP_AFTER_KILL = 10.0
 """Seconds for a killed process to vanish; longer only when it hangs in the kernel (a dead network file system)."""
 
+GONE_SECONDS = 0.5
+"""Within which the end of a killed process is known."""
+
 UPLINK_YOUNG, UPLINK_DELAY_LIMIT = 1.0, 10.0
 """Seconds. A network process that ended sooner is started again after a delay, doubled each time up to the limit."""
 
@@ -136,6 +139,7 @@ class LocalRevision:
         self._group: Group | None = None
         self._lock = asyncio.Lock()
         self._import_in = "zygote"
+        self._starts = 0
         self._retired = False
 
     async def ensure(self) -> RevisionZygote:
@@ -176,7 +180,11 @@ class LocalRevision:
         cgroups, fds = self.engine.machine.cgroups, []
         if cgroups is not None:
             # The user's module runs in it: half of the machine at most, like a container that sets no limit.
-            self._group = cgroups.create(self.plan.id, Limits(memory=self.engine.machine.memory_bytes // 2))
+            # A name of its own for each zygote: the group of the one before is still being removed.
+            self._starts += 1
+            self._group = cgroups.create(
+                f"{self.plan.id}-{self._starts}", Limits(memory=self.engine.machine.memory_bytes // 2)
+            )
             fds = self._group.open_join()
         try:
             return await zygote.start(host.zygote, self._message(), fds)
@@ -315,7 +323,8 @@ class LocalRevision:
             "",
             "system",
             f"{self.plan.module} {unfit.get('what')} while it was imported{where}, so its containers cannot be forked from it: "
-            f"each one imports the module itself and starts more slowly. Move that into the function or its asgi_app factory.",
+            f"each one imports the module itself and starts more slowly. Move that into the function, its factory, or "
+            f"an enter method without snap=True.",
         )
 
 
@@ -406,6 +415,10 @@ class LocalContainer:
             if slirp is not None and not self.process.exited.done():
                 self._uplink = await uplinks.Uplink.attach(slirp, pid, lambda: self._uplink_lost(pid))
         except ContainerError as error:
+            # A spare that was given up meanwhile has no namespace any more; its end is on its way.
+            await asyncio.wait({self.process.exited}, timeout=GONE_SECONDS)
+            if self.process.exited.done():
+                return
             self._on_log(self.function, self.id, "system", f"The container has no network: {error}")
             self.process.signal(signal.SIGKILL)
             return

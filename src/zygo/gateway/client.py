@@ -60,6 +60,7 @@ class ClientConnection(asyncio.Protocol):
         self.current: Exchange | None = None
         self.queue: deque[Exchange] = deque()
         self.tunnel: Upstream | None = None
+        self._tunnel_seen = self._silence = 0.0
         self.gone = False
         self.write_paused = False
         self._trusted = False
@@ -95,9 +96,14 @@ class ClientConnection(asyncio.Protocol):
         self.gateway.joined(self)
         if self.gateway.closed:  # its handshake took until now
             self.abort()
+        elif self.gateway.holding:
+            self.write_paused = (
+                True  # requests are read and not started; pausing the reading here would not last on uvloop
+            )
 
     def data_received(self, data: bytes) -> None:
         if self.tunnel is not None:
+            self._tunnel_seen = monotonic()
             self.tunnel.write(data)
             return
         if self._deaf:
@@ -203,10 +209,17 @@ class ClientConnection(asyncio.Protocol):
         """The container has been sent what was held of the body."""
         self._set_reading()
 
-    def begin_tunnel(self, upstream: Upstream) -> None:
-        """From now on, bytes go to and fro."""
+    def tunnelled(self, data: bytes) -> None:
+        """Send bytes of the tunnel."""
+        self._tunnel_seen = monotonic()
+        self.write(data)
+
+    def begin_tunnel(self, upstream: Upstream, silence: float) -> None:
+        """From now on, bytes go to and fro, until none has for `silence` seconds."""
         self.tunnel = upstream
-        self.deadline = NEVER
+        self._silence = silence
+        self._tunnel_seen = monotonic()
+        self.deadline = self._tunnel_seen + silence
         early, self._early = self._early, None
         if early:
             upstream.write(b"".join(early))
@@ -244,7 +257,7 @@ class ClientConnection(asyncio.Protocol):
     def redirect(self, host: bytes) -> bytes:
         """Where a request for `host` goes instead, without its path: the same host by https; b"" if it is served here."""
         gateway = self.gateway
-        if self.secure or self.port != gateway.redirected_port or self._trusted:
+        if self.secure or self.port != gateway.redirected_port or self._trusted or not host:
             return b""
         port = b"" if gateway.secure_port == 443 else b":%d" % gateway.secure_port
         return b"https://%b%b" % (hostname(host).encode("latin-1"), port)
@@ -278,6 +291,12 @@ class ClientConnection(asyncio.Protocol):
             return
         current, receiving = self.current, self._receiving
         limits = self.gateway.limits
+        if self.tunnel is not None and current is not None:
+            if now < self._tunnel_seen + self._silence:
+                self.deadline = self._tunnel_seen + self._silence
+            else:
+                current.tunnel_silent(self._silence)
+            return
         if self._half_closed and now >= self._half_closed:
             self.abort()
         elif current is not None:

@@ -37,6 +37,9 @@ MAX_MOVES = 3
 EXPLAIN_SECONDS = 0.1
 """Under serve a 502 waits this long for the reason, which is known a moment after the connection broke."""
 
+_SILENT = b"\x88\x0f\x03\xe9" + b"nothing came."
+"""A WebSocket's close frame, unmasked as a server's: 1001, going away."""
+
 CLIENT_LEFT: Final = 499
 """The status in the log of a request whose client did not wait for the answer."""
 
@@ -304,10 +307,22 @@ class Exchange:
     # -- tunnels ----------------------------------------------------------------------------------------------------
 
     def tunnel_begun(self) -> None:
-        """The container switched protocols: from now on bytes are bytes, and there is no timer."""
+        """The container switched protocols: from now on bytes are bytes, and the function's timeout is for silence."""
         assert self.upstream is not None
+        assert self.endpoint is not None
         self.tunnelling = True
-        self.client.begin_tunnel(self.upstream)
+        self.client.begin_tunnel(self.upstream, self.endpoint.timeout)
+
+    def tunnel_silent(self, seconds: float) -> None:
+        """Nothing has come from either side for so long: end it, a WebSocket as its own protocol does."""
+        self.error = f"nothing was sent for {seconds:g} s, the function's timeout"
+        upstream, self.upstream = self.upstream, None
+        if self.head.upgrade.lower() == b"websocket":
+            self.client.write(_SILENT)
+        if upstream is not None:
+            upstream.detach()
+            upstream.close()
+        self._end()
 
     def tunnel_ended(self) -> None:
         """The container closed its end."""

@@ -72,6 +72,8 @@ class Gateway:
         self.connections: set[ClientConnection] = set()
         self.settling: dict[Exchange, Upstream] = {}
         self.closed = False
+        self.holding = False
+        """Whether no request is started yet."""
         self.secure_port = 0
         """Where TLS is spoken; 0 for nowhere."""
         self.redirected_port: int | None = None
@@ -118,6 +120,16 @@ class Gateway:
             lambda: ClientConnection(self, CALLS_PORT), sock=sock, backlog=BACKLOG
         )
         self._call_listeners[path] = server
+
+    def hold(self) -> None:
+        """Take connections and start no request, until `release`: the routes are not known yet, and a 404 would be a lie."""
+        self.holding = True
+
+    def release(self) -> None:
+        """Start what came. May be called twice."""
+        self.holding = False
+        for connection in list(self.connections):
+            connection.resume_writing()
 
     def remove_listener(self, port: int) -> None:
         """Stop listening on `port` and forget its route; connections that are open there finish what they serve."""

@@ -193,7 +193,7 @@ class Upstream(asyncio.Protocol):
             self._pass_on(exchange, data)
             return
         if self.tunnel:
-            exchange.client.write(data)
+            exchange.client.tunnelled(data)
             return
         parser = self._parser
         if parser is None:

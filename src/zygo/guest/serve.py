@@ -7,6 +7,7 @@ namespace and says "ready" on its control socket, so only the protocol, the life
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 import os
@@ -141,6 +142,10 @@ def _closing(app: Callable[..., Any]) -> Callable[..., Any]:
     """`app`, closing the connection of a request whose client has left once it is done with it."""
 
     async def closing(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan" and scope.get("server") is None:
+            # Behind a unix socket uvicorn knows none; applications make URLs of it.
+            host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+            scope["server"] = _server(host, scope["scheme"])
         try:
             await app(scope, receive, send)
         finally:
@@ -149,6 +154,15 @@ def _closing(app: Callable[..., Any]) -> Callable[..., Any]:
                 cycle.transport.close()
 
     return closing
+
+
+@functools.lru_cache(64)
+def _server(host: bytes, scheme: str) -> tuple[str, int] | None:
+    """Name and port that the caller asked for, by the Host header; None without one."""
+    name, colon, port = host.decode("latin-1").rpartition(":")
+    if not colon or not port.isdigit():
+        name, port = host.decode("latin-1"), "443" if scheme in ("https", "wss") else "80"
+    return (name.strip("[]"), int(port)) if name else None
 
 
 def configure(asgi: Callable[..., Any], *, lifespan: bool) -> Config:

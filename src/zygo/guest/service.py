@@ -114,7 +114,7 @@ class Service:
         """In the revision zygote: make the instance and run its `enter(snap=True)` methods, unless it has parameters, whose
         values only containers know. Raises what they raise."""
         definition = self.cls.definition
-        if not definition.snaps or definition.parameters or _needs_arguments(self.cls):
+        if not definition.snaps or definition.parameters or classes.needs_values(definition, self.cls.raw):
             return
         self._snapped = True
         classes.initialise(self.cls, self.instance, None, (), {})
@@ -216,16 +216,6 @@ class _Life:
             return ""
         message = answer.result()
         return str(message.get("message") or "failed") if message["type"] == f"lifespan.{phase}.failed" else ""
-
-
-def _needs_arguments(cls: Cls) -> bool:
-    if not cls.definition.has_init:
-        return False
-    try:
-        inspect.signature(cls.raw.__init__).bind(None)  # type: ignore[misc]
-    except TypeError:
-        return True
-    return False
 
 
 async def _wait_for(made: Any) -> Any:

@@ -159,11 +159,23 @@ class Service(Function):
             super().spec(),
             is_class=True,
             parameters=self.definition.parameters,
+            needs_values=needs_values(self.definition, self.raw),
             lasting_exit=bool(self.definition.exits),
             batch=batches[0] if batches else None,
             startup_timeout=start_limit(self.options, webs),
             own_network=any(web is not None and web.kind == "web_server" for web in webs),
         )
+
+
+def needs_values(definition: ClassDefinition, raw: Any) -> bool:
+    """Whether an instance cannot be made without parameters, or arguments for __init__."""
+    if not definition.has_init:
+        return any(parameter.required for parameter in definition.parameters)
+    try:
+        inspect.signature(raw.__init__).bind(None)
+    except TypeError:
+        return True
+    return False
 
 
 class MethodFunction(Function):

@@ -19,6 +19,7 @@ from zygo.sdk.door import Connection, Lost
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from types import ModuleType
+    from typing import Callable
 
     import httpx
 
@@ -144,7 +145,7 @@ class LibraryTransport:
             async with self._client().stream(
                 method, path, content=content, headers=headers, timeout=timeout
             ) as response:
-                yield LibraryReply(response)
+                yield LibraryReply(response, lambda: self._mapped(method, path))
 
     async def aclose(self) -> None:
         """Close every connection. May be called twice."""
@@ -183,8 +184,10 @@ class LibraryTransport:
 class LibraryReply:
     """See Reply."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx.Response, mapped: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
         self._response = response
+        # A stream may be read outside of the context that opened it: the library's errors get our names here, too.
+        self._mapped = mapped
 
     @property
     def status(self) -> int:
@@ -193,8 +196,10 @@ class LibraryReply:
     async def read(self) -> bytes:
         return await self._response.aread()
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        return self._response.aiter_bytes()
+    async def chunks(self) -> AsyncIterator[bytes]:
+        with self._mapped():
+            async for chunk in self._response.aiter_bytes():
+                yield chunk
 
 
 def _library() -> ModuleType:

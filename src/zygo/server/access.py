@@ -51,8 +51,17 @@ NEEDS: dict[str, str] = {
     "POST /v1/tokens/{name}/rotate": ADMIN,
     "DELETE /v1/tokens/{name}": ADMIN,
     "GET /v1/audit": ADMIN,
+    # Those of web endpoints' callers: whoever has one gets in where the author of a function let nobody in.
+    "GET /v1/proxy-tokens": READ,
+    "POST /v1/proxy-tokens": ADMIN,
+    "DELETE /v1/proxy-tokens/{id}": ADMIN,
     # What callers of functions ask of the server itself, behind /calls/zygo over TCP.
     "GET /v1/functions": CALL,
+    "POST /v1/functions": CALL,
+    "POST /v1/calls": CALL,
+    "POST /v1/results": CALL,
+    "GET /v1/calls/{id}": CALL,
+    "POST /v1/calls/{id}/cancel": CALL,
     "GET /v1/functions/{id}/stats": CALL,
     "POST /v1/functions/{id}/autoscaler": DEPLOY,
 }

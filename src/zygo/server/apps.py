@@ -413,7 +413,7 @@ class Apps:
         self, app: LiveApp, generation: Generation, function: LiveFunction, spec: FunctionSpec, revision: Revision
     ) -> Pool:
         """A pool for `function` in `generation`, which nothing goes to yet."""
-        if spec.variant is None and any(parameter.required for parameter in spec.parameters):
+        if spec.variant is None and spec.needs_values:
             # Nobody can ask for it without values: those have pools of their own.
             spec = replace(spec, policy=replace(spec.policy, min_containers=0, buffer_containers=0))
         traffic = FunctionTraffic(function.admission, spec.policy, self.scheduler.poke)

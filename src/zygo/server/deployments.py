@@ -151,7 +151,7 @@ class Deployments:
         try:
             async with asyncio.TaskGroup() as group:
                 for pool in work.generation.pools.values():
-                    if pool.spec.variant is None and not any(p.required for p in pool.spec.parameters):
+                    if pool.spec.variant is None and not pool.spec.needs_values:
                         group.create_task(pool.prove())
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None

@@ -153,6 +153,7 @@ class Server:
         self.gateway = Gateway(max_body=settings.max_body_bytes, trusted_proxies=split(settings.trusted_proxies))
         stack.push_async_callback(self.gateway.close)
         book = PortBook(settings.data_dir / "ports.json")
+        self.gateway.hold()
         self.gateway_port = await self._listen(book)
         self.front = Front(settings, self.gateway)
         stack.push_async_callback(self.front.close)
@@ -168,6 +169,7 @@ class Server:
         self.deployed = DeployedApps(settings, self.store, self.apps, self.deployments)
         stack.push_async_callback(self.deployed.close)
         await self.deployed.restore()
+        self.gateway.release()
         control = await asyncio.to_thread(importlib.import_module, "zygo.server.control")
         await stack.enter_async_context(control.listening(self))
 

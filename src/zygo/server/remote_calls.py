@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PREFIX = "/calls/"
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_OWN = re.compile(r"/v1/functions(?:/(?P<id>[^/]+)(?P<rest>/[a-z]+)?)?")
+_OWN = re.compile(r"/v1/(?P<kind>functions|calls)/[^/]+(?P<rest>/[a-z]+)?")
 _DROPPED = {b"host", b"authorization", b"connection", b"keep-alive", b"te", b"upgrade", b"transfer-encoding", b"expect"}
 READ_SIZE = 256 * 1024
 
@@ -60,9 +60,7 @@ class CallsOverTcp:
 def _pattern(path: str) -> str:
     """The route of the calls API that a path belongs to."""
     match = _OWN.fullmatch(path)
-    if match is None:
-        return path
-    return f"/v1/functions{'/{id}' if match['id'] else ''}{match['rest'] or ''}"
+    return path if match is None else f"/v1/{match['kind']}/{{id}}{match['rest'] or ''}"
 
 
 class _Streams:

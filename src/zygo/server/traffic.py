@@ -88,12 +88,13 @@ class FunctionTraffic:
         if backend is None:
             return
         self.admission.remove(backend)
+        # A server of the user's does not know that an idle connection will carry nothing more, and would wait for its end.
+        backend.close()
         ended = self._containers[container]
         if ended.exited.done():
             self._reasons[container] = ended.reason()
             while len(self._reasons) > EXPLAINED:
                 del self._reasons[next(iter(self._reasons))]
-            backend.close()
             del self._backends[container], self._containers[container]
         else:
             backend.on_idle = self._poke

@@ -58,7 +58,7 @@ def derive(base: FunctionSpec, said: dict[str, Any]) -> FunctionSpec:
         raise InvalidError(f"{owner}: these options cannot be read: {error}") from None
     env = options.get("env") or {}
     variant = Variant(key, base.name, parameters, init, {name: str(value) for name, value in env.items()})
-    return replace(made, name=f"{base.name}@{key}", parameters=(), variant=variant)
+    return replace(made, name=f"{base.name}@{key}", parameters=(), needs_values=False, variant=variant)
 
 
 def _parameters(owner: str, base: FunctionSpec, given: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""Which server is meant, profiles, and what ssh's failures mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from zygo.errors import AuthError, ConnectionError, InvalidError, NotFoundError, VersionError
+from zygo.sdk import distant, profiles, ssh, where
+from zygo.sdk.where import Remote
+from zygo.version import version
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in ("ZYGO_SERVER", "ZYGO_TOKEN", "ZYGO_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ssh://ada@host:2222", Remote("ssh", "host", 2222, "ada")),
+        ("ssh://host", Remote("ssh", "host")),
+        ("https://zygo.example.com/", Remote("https", "zygo.example.com", token="t")),
+        ("http://127.0.0.1:8400", Remote("http", "127.0.0.1", 8400, token="t")),
+        ("https://[2001:db8::1]:1", Remote("https", "2001:db8::1", 1, token="t")),
+    ],
+)
+def test_addresses(text: str, expected: Remote) -> None:
+    assert where.parse(text, "t") == expected
+    assert where.parse(expected.name, "t") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("host", "not a server's address"),
+        ("ftp://host", "not a server's address"),
+        ("https://host/path", "not a server's address"),
+        ("ssh://host:port", "port or host is wrong"),
+        ("ssh://-oProxyCommand=x", "begins with a dash"),
+        ("ssh://u:p@host", "holds no password"),
+        ("https://u@host", "holds no password"),
+        ("http://host", "in the clear"),
+    ],
+)
+def test_what_is_no_address(text: str, said: str) -> None:
+    with pytest.raises(InvalidError, match=said):
+        where.parse(text, "t")
+    with pytest.raises(InvalidError, match="needs a token"):
+        where.parse("https://host")
+
+
+def test_which_server_is_meant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert where.server() is None
+    made = {name: profiles.Profile(name, f"https://{name}", "secret") for name in ("a", "b")}
+    profiles.save(made, "a")
+    assert profiles.path().stat().st_mode & 0o777 == 0o600
+    assert where.server() == Remote("https", "a", token="secret")
+    monkeypatch.setenv("ZYGO_PROFILE", "b")
+    assert where.server() == Remote("https", "b", token="secret")
+    monkeypatch.setenv("ZYGO_TOKEN", "other")
+    assert where.server() == Remote("https", "b", token="other")
+    monkeypatch.setenv("ZYGO_SERVER", "local")
+    assert where.server() is None
+    monkeypatch.delenv("ZYGO_SERVER")
+    monkeypatch.setenv("ZYGO_PROFILE", "c")
+    with pytest.raises(NotFoundError, match="There are: a, b"):
+        where.server()
+    profiles.path().write_text("{")
+    with pytest.raises(InvalidError, match="cannot be read"):
+        profiles.load()
+
+
+def test_versions() -> None:
+    remote = Remote("ssh", "host")
+    distant.check({"version": version()}, remote)
+    major, minor = distant.release(version())
+    distant.check({"version": f"{major}.{minor}.99"}, remote)
+    with pytest.raises(
+        VersionError, match=rf"zygo {version()}.*zygo {major}\.{minor + 1}\.0.*Upgrade zygo on this machine"
+    ):
+        distant.check({"version": f"{major}.{minor + 1}.0"}, remote)
+    with pytest.raises(VersionError, match="Upgrade zygo on host"):
+        distant.check({"version": "0.0.1"}, remote)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "kind", "text"),
+    [
+        (127, "sh: 1: exec: zygo: not found", ConnectionError, "no `zygo` command"),
+        (255, "Host key verification failed.", AuthError, "does not trust the host key"),
+        (255, "x@host: Permission denied (publickey).", AuthError, "needs a key"),
+        (255, "ssh: connect to host h port 22: Connection refused", ConnectionError, "Connection refused"),
+        (2, "Error: No such command 'attach'.", VersionError, "too old"),
+        (1, "boom", ConnectionError, "status 1"),
+    ],
+)
+def test_what_ssh_failures_mean(status: int, said: str, kind: type[Exception], text: str) -> None:
+    error = ssh.failure(Remote("ssh", "host", 0, "x"), status, said)
+    assert type(error) is kind
+    assert text in str(error)
