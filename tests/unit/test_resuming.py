@@ -94,7 +94,7 @@ def test_a_stream_that_is_cut_goes_on_where_it_was() -> None:
                 server.session.emit({"type": "log", "text": "after"})
                 assert (await anext(events))["text"] == "after"
                 assert not server.session.ended.is_set()
-                await events.aclose()  # type: ignore[attr-defined]
+                await events.aclose()
             assert server.session.ended.is_set()  # a goodbye was said
             assert server.opened == 1
 
