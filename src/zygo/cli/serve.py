@@ -242,6 +242,7 @@ class _Serve:
         publisher = self._publisher
         publisher.begin(client, session.id)
         changed: asyncio.Task[None] | None = None
+        seen: float | None = None
         running: asyncio.Task[bool] | None = asyncio.create_task(publisher.publish(), name="publish")
         try:
             while True:
@@ -250,7 +251,7 @@ class _Serve:
                 if running is not None and running.done():
                     published = await self._outcome(running, session)
                     if published is None:
-                        running = asyncio.create_task(publisher.publish(), name="publish")
+                        running = asyncio.create_task(publisher.publish(seen), name="publish")
                         continue
                     running = None
                     if published:
