@@ -156,12 +156,12 @@ def function_status(place: Place, name: str, app: str = "") -> dict[str, int]:
 
 
 def app_log(place: Place, app: str) -> str:
-    """What the server kept of a served app's output: function, stream and text of each line."""
-    folder = place.data / "logs" / "apps" / f"{app}@dev"
+    """What the server kept of an app's output, deployed and served: function, stream and text of each line."""
+    folders = [place.data / "logs" / "apps" / name for name in (app, f"{app}@dev")]
     found = ""
-    for name in ("log.2.jsonl", "log.1.jsonl", "log.jsonl"):
+    for path in [folder / name for folder in folders for name in ("log.2.jsonl", "log.1.jsonl", "log.jsonl")]:
         with contextlib.suppress(FileNotFoundError):  # also between two names, while it is rotated
-            found += (folder / name).read_text("utf-8", "replace")
+            found += path.read_text("utf-8", "replace")
     lines = [json.loads(line) for line in found.split("\n") if line.endswith("}")]
     return "".join(f"{line['function']} {line['stream']} {line['text']}\n" for line in lines)
 

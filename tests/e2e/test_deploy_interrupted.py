@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from e2e.deploy_kit import answer, deploying, good, history, number, versions
+from e2e.http_kit import app_log
 from zygo.testing.harness import until
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ def slow():
     time.sleep({SECONDS})
 """
     process = deploying(deploys, write(number(2, more=slow)))
-    log = deploys.data / "logs" / "apps" / "number" / "log.jsonl"
-    until(lambda: log.exists() and "begins" in log.read_text(), SECONDS, "the second function's start")
+    until(lambda: "begins" in app_log(deploys, "number"), SECONDS, "the second function's start")
     interrupted(process)
     assert answer(url) == 1
     assert versions(deploys, "number") == [1]

@@ -68,7 +68,7 @@ def program(version: int, options: str = "max_containers=1", inputs: int = 10, s
 
 def lives(place: Place) -> list[tuple[str, int]]:
     """The beginnings and ends of containers, in their order: ("up", version) and ("down", version)."""
-    found = re.findall(r" switch stdout (up|down) (\d+)$", app_log(place, "switch"), re.MULTILINE)
+    found = re.findall(r"^switch stdout (up|down) (\d+)$", app_log(place, "switch"), re.MULTILINE)
     return [(what, int(version)) for what, version in found]
 
 
