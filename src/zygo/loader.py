@@ -15,9 +15,10 @@ import os
 import re
 import sys
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from zygo.errors import AppReferenceError, Error, InvalidError
+from zygo.errors import AppReferenceError, Error, InvalidError, UserCodeError
 from zygo.model import AppSpec
 from zygo.sdk import app as registry
 from zygo.sdk import context, failures, image, labels, modules, partial, plain
@@ -30,7 +31,6 @@ from zygo.sdk.sources import LocalSource, WatchRoot, merge_roots, unique, watch_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import ModuleType
 
     from zygo.sdk.modules import Closure
 
@@ -115,7 +115,7 @@ def load(
     _forget()
     with _running(target, argv):
         before = frozenset(sys.modules)
-        module = _execute(target, closure)
+        module = _executed(target, closure)
         modules.add_loaded(closure, before)
         app, variable, chosen = (
             choose(target, closure, module) if choose else (*find_app(target, closure, module), None)
@@ -276,12 +276,24 @@ def _execute(target: Target, closure: Closure) -> ModuleType:
         raise failures.user_error(error, [target.root], closure) from None
 
 
+def _executed(target: Target, closure: Closure) -> ModuleType:
+    """The user's module; or an empty one in its place, for a project without zygo that imports what only its image has."""
+    try:
+        return _execute(target, closure)
+    except UserCodeError as error:
+        missing = isinstance(error.__context__, ModuleNotFoundError) and plain.says_what_it_needs(target.root)
+        if not missing or plain.read(target.path, target.ref.object) is None:
+            raise
+        return ModuleType(target.name)
+
+
 def find_app(target: Target, closure: Closure, module: ModuleType) -> tuple[App, str]:
     """The app that is meant and the variable that holds it. Raises AppReferenceError."""
     apps = {name: value for name, value in vars(module).items() if isinstance(value, App)}
     wanted = target.ref.object
     if not registry.registered_apps():
-        application = plain.find(module, wanted)
+        unread = not getattr(module, "__file__", None)
+        application = plain.read(target.path, wanted) if unread else plain.find(module, wanted)
         if application is not None:
             return _plain_app(target, closure, module, application), ""
     if wanted is not None:

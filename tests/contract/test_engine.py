@@ -345,7 +345,7 @@ def test_version_two_groups_hold_zygotes_and_containers_and_are_gone_after_them(
         await container.ready
         assert await ask(container)
         members = {path.name: (path / "cgroup.procs").read_text().split() for path in root.iterdir() if path.is_dir()}
-        assert {name for name in members if not name.startswith("c-")} == {"image-1", world.plan.id}
+        assert {name for name in members if not name.startswith("c-")} == {"image-1", f"{world.plan.id}-1"}
         assert members[container.id]
         assert all(members.values())
         assert sum(map(len, members.values())) == len({pid for pids in members.values() for pid in pids})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 import zygo
@@ -14,7 +13,6 @@ from zygo.testing.harness import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from zygo.testing.harness import Place, Serve
 
@@ -350,64 +348,3 @@ def test_variants_survive_a_save_and_exit_methods_run(serve: Serve, shared_place
     assert "RuntimeError: a failed exit is told" in log
     assert "site down" in log
     assert function_status(shared_place, "Model")["containers"] >= 1
-
-
-DEPLOYED = """
-import zygo
-
-app = zygo.App("kept")
-
-
-@app.cls()
-class Named:
-    name: str = zygo.parameter()
-
-    @zygo.fastapi_endpoint()
-    def page(self):
-        return self.name * 2
-
-
-@app.cls(min_containers=1)
-class Old:
-    def __init__(self, size):
-        self.size = size
-
-    @zygo.method()
-    def get(self):
-        return self.size
-"""
-
-
-def test_a_class_that_is_deployed_keeps_its_objects(place: Place, write: Callable[..., Path]) -> None:
-    result = place.deploy(write(DEPLOYED, "kept.py"))
-    try:
-        url = result["urls"]["Named.page"]
-        assert httpx.get(url, params={"name": "d"}, trust_env=False).json() == "dd"
-        place.deploy(write(DEPLOYED.replace("self.name * 2", "self.name * 3"), "kept.py"))
-        assert httpx.get(url, params={"name": "d"}, trust_env=False).json() == "ddd"
-    finally:
-        place.zygo("app", "stop", "kept", "--yes")
-
-
-def test_snap_with_a_thread_falls_back(place: Place, write: Callable[..., Path]) -> None:
-    path = write("""
-        import os
-        import threading
-        import zygo
-
-        app = zygo.App("unfit")
-
-        @app.cls()
-        class Unfit:
-            @zygo.enter(snap=True)
-            def load(self):
-                self.thread = threading.Thread(target=threading.Event().wait, daemon=True)
-                self.thread.start()
-
-            @zygo.fastapi_endpoint()
-            def web(self):
-                return self.thread.is_alive()
-        """)
-    with place.serve(path) as running:
-        assert running.get("Unfit.web").json() is True
-        running.wait_for(r"started 1 thread\(s\)", anywhere=True)

@@ -64,8 +64,8 @@ def slow():
     time.sleep({SECONDS})
 """
     process = deploying(deploys, write(number(2, more=slow)))
-    log = deploys.data / "logs" / "apps" / "number.log"
-    until(lambda: "begins" in log.read_text(), SECONDS, "the second function's start")
+    log = deploys.data / "logs" / "apps" / "number" / "log.jsonl"
+    until(lambda: log.exists() and "begins" in log.read_text(), SECONDS, "the second function's start")
     interrupted(process)
     assert answer(url) == 1
     assert versions(deploys, "number") == [1]

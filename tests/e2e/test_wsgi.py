@@ -115,7 +115,7 @@ def test_requests_of_one_container_run_in_threads(serve: Serve) -> None:
     assert len({answer.text for answer in answers}) == 1
 
 
-def test_a_factory_that_returns_something_else(place: Place, write: Callable[..., Path]) -> None:
+def test_a_factory_that_returns_something_else(shared_place: Place, write: Callable[..., Path]) -> None:
     path = write("""
         import zygo
 
@@ -126,7 +126,7 @@ def test_a_factory_that_returns_something_else(place: Place, write: Callable[...
         def site():
             return "a site"
         """)
-    with place.serve(path) as running:
+    with shared_place.serve(path) as running:
         answer = running.get("site")
         assert answer.status_code == 500 or answer.status_code == 502
         assert "returned str, which is not a WSGI application" in answer.text

@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 
 from zygo import loader
-from zygo.errors import AppReferenceError
+from zygo.errors import AppReferenceError, UserCodeError
 from zygo.sdk import plain
 
 if TYPE_CHECKING:
@@ -163,3 +163,35 @@ def test_a_program_of_zygo_is_what_it_was(tmp_path: Path) -> None:
 def test_a_file_with_nothing_to_serve_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AppReferenceError, match="There is no App in"):
         loader.evaluate(loader.parse_ref(program(tmp_path, "x = 1\n")))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("from flask import Flask\napp = Flask(__name__)", plain.Found("app", "wsgi_app")),
+        ("import flask\nsite = flask.Flask(__name__)", plain.Found("site", "wsgi_app")),
+        ("from fastapi import FastAPI as F\na = F()\nb = F()", None),
+        (
+            "from django.core.wsgi import get_wsgi_application as g\napplication = g()",
+            plain.Found("application", "wsgi_app"),
+        ),
+        (
+            "from flask import Flask\ndef create_app(config=None):\n    app = Flask(__name__)\n    return app",
+            plain.Found("create_app", "wsgi_app", factory=True),
+        ),
+        ("import zygo\nfrom flask import Flask\napp = Flask(__name__)", None),
+        ("app = make()", None),
+    ],
+)
+def test_what_reading_finds(tmp_path: Path, text: str, found: plain.Found | None) -> None:
+    assert plain.read(program(tmp_path, text)) == found
+
+
+def test_a_framework_that_only_the_image_has(tmp_path: Path) -> None:
+    path = program(tmp_path, "from absent_framework import thing\nfrom flask import Flask\napp = Flask(__name__)\n")
+    with pytest.raises(UserCodeError, match="absent_framework"):
+        loader.evaluate(loader.parse_ref(path))
+    (tmp_path / "requirements.txt").write_text("flask\nabsent-framework\n")
+    (function,) = loader.evaluate(loader.parse_ref(path)).app.functions
+    assert function.web is not None
+    assert function.web.kind == "wsgi_app"

@@ -139,6 +139,7 @@ class LocalRevision:
         self._group: Group | None = None
         self._lock = asyncio.Lock()
         self._import_in = "zygote"
+        self._starts = 0
         self._retired = False
 
     async def ensure(self) -> RevisionZygote:
@@ -179,7 +180,11 @@ class LocalRevision:
         cgroups, fds = self.engine.machine.cgroups, []
         if cgroups is not None:
             # The user's module runs in it: half of the machine at most, like a container that sets no limit.
-            self._group = cgroups.create(self.plan.id, Limits(memory=self.engine.machine.memory_bytes // 2))
+            # A name of its own for each zygote: the group of the one before is still being removed.
+            self._starts += 1
+            self._group = cgroups.create(
+                f"{self.plan.id}-{self._starts}", Limits(memory=self.engine.machine.memory_bytes // 2)
+            )
             fds = self._group.open_join()
         try:
             return await zygote.start(host.zygote, self._message(), fds)

@@ -76,8 +76,8 @@ class Gateway:
         """Whether no request is started yet."""
         self.secure_port = 0
         """Where TLS is spoken; 0 for nowhere."""
-        self.redirected_port = -1
-        """The plain port whose requests are sent to the secure one; -1 for none."""
+        self.redirected_port: int | None = None
+        """The plain port whose requests are sent to the secure one; None for none: calls come in on a number, too."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._listeners: dict[int, asyncio.Server] = {}
         self._call_listeners: dict[Path, asyncio.Server] = {}

@@ -8,12 +8,14 @@ are the whole folder, since templates and modules named in settings are not seen
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
+from zygo.sdk import modules
 from zygo.sdk.image import Image
 
 if TYPE_CHECKING:
@@ -36,6 +38,21 @@ _ASGI = frozenset(
     {"fastapi", "starlette", "quart", "litestar", "blacksheep", "falcon.asgi", "django.core.handlers.asgi"}
 )
 _WSGI = frozenset({"flask", "bottle", "falcon.app", "werkzeug", "pyramid", "django.core.handlers.wsgi"})
+_MAKERS = {
+    "fastapi.FastAPI": "asgi_app",
+    "starlette.applications.Starlette": "asgi_app",
+    "quart.Quart": "asgi_app",
+    "litestar.Litestar": "asgi_app",
+    "fasthtml.common.FastHTML": "asgi_app",
+    "django.core.asgi.get_asgi_application": "asgi_app",
+    "django.core.wsgi.get_wsgi_application": "wsgi_app",
+    "flask.Flask": "wsgi_app",
+    "bottle.Bottle": "wsgi_app",
+    "falcon.App": "wsgi_app",
+    "falcon.asgi.App": "asgi_app",
+}
+"""What makes an application, by its full name."""
+
 _OURS = re.compile(r"^\s*(?:import|from)\s+(?:zygo|modal)\b", re.MULTILINE)
 _SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE['"]\s*,\s*['"]([\w.]+)\.(\w+)['"]""")
 
@@ -68,6 +85,45 @@ def find(module: ModuleType, wanted: str | None = None) -> Found | None:
         if found is not None:
             return found
     return None
+
+
+def read(path: str, wanted: str | None = None) -> Found | None:
+    """What `find` would say of the file at `path`, from its text alone: for a project whose framework only its image has.
+
+    It sees applications and factories that are named at the file's top level and made by a framework's own class or function.
+    """
+    tree = modules.parse(path)
+    if tree is None or _OURS.search(_read(path)):
+        return None
+    makers: dict[str, str] = {}
+    found: dict[str, Found] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            makers.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+        elif isinstance(node, ast.Import):
+            makers.update({alias.asname or alias.name: alias.name for alias in node.names})
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            kind = _kind_made(node.value, makers)
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)] if kind else []
+            found.update({name: Found(name, str(kind)) for name in names})
+        elif isinstance(node, ast.FunctionDef) and node.name in (wanted, *_FACTORIES):
+            kinds = {_kind_made(each, makers) for each in ast.walk(node) if isinstance(each, ast.Call)} - {None}
+            if len(kinds) == 1:
+                found[node.name] = Found(node.name, str(kinds.pop()), factory=True)
+    if wanted is not None:
+        return found.get(wanted)
+    instances = [name for name, each in found.items() if not each.factory]
+    for name in (*_NAMES, *(instances if len(instances) == 1 else ()), *_FACTORIES):
+        if name in found:
+            return found[name]
+    return None
+
+
+def _kind_made(call: ast.Call, makers: dict[str, str]) -> str | None:
+    """The kind of application that this call makes: `FastAPI()`, `flask.Flask(__name__)`, `get_wsgi_application()`."""
+    first, _, rest = ast.unparse(call.func).partition(".")
+    full = ".".join(part for part in (makers.get(first, ""), rest) if part)
+    return _MAKERS.get(full)
 
 
 def make_app(module: ModuleType, found: Found, image: Image | None = None, secrets: Iterable[Any] = ()) -> App:
@@ -110,6 +166,11 @@ def image_for(root: str, third_party: Iterable[str]) -> tuple[Image, list[str]]:
         limits = f"{MAX_FILES} files or {MAX_BYTES >> 20} MiB"
         notices.append(f"its folder holds more than {limits}: only modules that are imported go along")
     return image, notices
+
+
+def says_what_it_needs(root: str) -> bool:
+    """Whether the project in the folder `root` has a list of its packages."""
+    return any(os.path.isfile(os.path.join(root, name)) for name in ("requirements.txt", "pyproject.toml"))
 
 
 def module_of(path: str) -> tuple[str, str, str] | None:

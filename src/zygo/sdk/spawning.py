@@ -42,6 +42,9 @@ RECONNECT_SECONDS = 30.0
 
 RECONNECT_PAUSE = 0.1
 
+LIVED_SECONDS = 0.5
+"""A request that was under way for so long had a server, which went away since."""
+
 
 # -- requests ---------------------------------------------------------------------------------------------------------
 
@@ -57,6 +60,7 @@ async def _ask(method: str, path: str, body: bytes) -> bytes:
     deadline: float | None = None
     own = await door.door()
     while True:
+        began = loop.time()
         try:
             connection = await own.request(method, calls.SERVER, path, body)
             _reached.add(own.path)
@@ -66,7 +70,9 @@ async def _ask(method: str, path: str, body: bytes) -> bytes:
                 own.release(connection)
         except errors.ConnectionError as error:
             now = loop.time()
-            deadline = deadline or now + RECONNECT_SECONDS
+            # A request may outlive several servers: what counts is for how long none is there.
+            if deadline is None or (isinstance(error, door.Lost) and now - began > LIVED_SECONDS):
+                deadline = now + RECONNECT_SECONDS
             if now >= deadline or not (own.path in _reached or isinstance(error, door.Lost)):
                 raise
             await asyncio.sleep(RECONNECT_PAUSE)
