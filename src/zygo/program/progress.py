@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ async def follow(output: Screen, events: AsyncIterator[dict[str, Any]], *, verbo
     async for event in events:
         kind = event.get("type")
         if kind in LAST:
+            # To its end, which is on its way: then the connection to a server elsewhere serves the next request, too.
+            with contextlib.suppress(errors.Error):
+                async for _ in events:
+                    pass
             return dict(event)
         if kind == "build" and (verbose or not _is_listing(str(event.get("line", "")))):
             output.build(str(event.get("step", "image")), str(event.get("line", "")))

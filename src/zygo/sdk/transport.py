@@ -29,6 +29,10 @@ CONNECT_SECONDS = 30.0
 """For a connection to be made and a request to be sent."""
 
 
+KEEP_SECONDS = 50.0
+"""How long a connection is kept for the next save; the server closes it after 60 s."""
+
+
 class Reply(Protocol):
     """An answer: its status, and its body at once or as it comes."""
 
@@ -158,7 +162,7 @@ class LibraryTransport:
             httpx, remote = _library(), self._remote
             self._http = httpx.AsyncClient(
                 transport=httpx.AsyncHTTPTransport(
-                    limits=httpx.Limits(max_connections=None),
+                    limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEP_SECONDS),
                     verify=where.tls(remote) or False,
                     socket_options=where.socket_options(),
                 ),
