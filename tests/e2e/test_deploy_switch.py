@@ -158,6 +158,7 @@ def test_recreate_never_has_both_and_loses_nothing(deploys: Place, write: Callab
             assert meanwhile.held.finish() == "2", "it waited for the new one"
     rest, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, rest
+    wait_for(deploys, "up", 2, seen)
     events = lives(deploys)[seen:]
     assert events.index(("down", 1)) < events.index(("up", 2))
     assert most(events) == 1
