@@ -34,8 +34,8 @@ SECONDS = 30.0
 ZYGO = """
 import zygo.program.place as p
 from dataclasses import replace
-real = p.place
-p.place = lambda: replace(real(), module="fake_server")
+real = p.own
+p.own = lambda: replace(real(), module="fake_server")
 from zygo.cli.main import main
 main()
 """
