@@ -233,7 +233,7 @@ def test_what_is_wrong_with_https_is_said(machines: Machines) -> None:
     def said(**env: str) -> str:
         wanted = {"ZYGO_SERVER": f"https://{SERVER}:{CONTROL}", "ZYGO_TOKEN": good, **env}
         done = machines.laptop.zygo(
-            "app", "stop", "hello", "--yes", env={k: v for k, v in wanted.items() if v is not None}
+            "app", "stop", "never-there", "--yes", env={k: v for k, v in wanted.items() if v is not None}
         )
         assert done.code == 1
         return " ".join(done.text.split())
