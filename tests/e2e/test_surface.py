@@ -501,7 +501,7 @@ REFUSED = {
     "timeout": "@app.function(timeout=0)",
     "min_containers=5 is above max_containers=2": "@app.function(min_containers=5, max_containers=2)",
     "Did you mean max_containers=": "@app.function(max_container=2)",
-    "requires_proxy_auth": "@app.function()\n@zygo.fastapi_endpoint(requires_proxy_auth=True)",
+    "must be True or False": "@app.function()\n@zygo.fastapi_endpoint(requires_proxy_auth='no')",
     "label": "@app.function()\n@zygo.fastapi_endpoint(label='No Spaces')",
 }
 
