@@ -264,9 +264,13 @@ def test_every_page_is_linked_from_the_table_of_contents() -> None:
 
 
 def test_every_example_is_listed() -> None:
-    listed = set(re.findall(r"^\| \[([\w./]+)\]", (ROOT / "examples" / "README.md").read_text(), re.MULTILINE))
+    listed = set(
+        re.findall(r"^\| \[[\w./]+\]\(([\w./]+)\)", (ROOT / "examples" / "README.md").read_text(), re.MULTILINE)
+    )
     folder = ROOT / "examples"
-    assert listed == {path.name for path in folder.iterdir() if not path.name.startswith(("_", ".", "README"))}
+    there = {path for path in folder.iterdir() if not path.name.startswith(("_", ".", "README", "applications"))}
+    there |= set(folder.glob("applications/*/serve.py"))
+    assert listed == {path.relative_to(folder).as_posix() for path in there}
 
 
 def test_files_that_pages_name_exist() -> None:

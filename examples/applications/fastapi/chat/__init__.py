@@ -1,0 +1,1 @@
+"""The project, as it would be without zygo: `fastapi dev chat/main.py` serves it, too."""
