@@ -15,12 +15,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the files of tests, the long ones come first: at the end none waits for another."""
+    if hasattr(config, "workerinput"):
+        kinds = ("e2e", "integration", "upgrade", "contract")
+        order = {kind: number for number, kind in enumerate(kinds)}
+        items.sort(key=lambda item: order.get(item.path.parent.name, len(kinds)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def clean_process(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No setting of the developer's reaches a test; one uv cache for the session, so each package is fetched once."""
     for name in [name for name in os.environ if name.startswith(("ZYGO_", "MODAL_"))]:
         del os.environ[name]
-    os.environ.setdefault("UV_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "uv-cache"))
+    session = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent  # each worker has a folder of its own below the session's
+    os.environ.setdefault("UV_CACHE_DIR", str(session / "uv-cache"))
 
 
 @pytest.fixture(scope="session")
