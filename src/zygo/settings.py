@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from zygo.paths import CALLS_SOCKET, control_socket, default_data_dir, default_runtime_dir
@@ -31,6 +31,10 @@ def _networks(value: str) -> str:
 def split(value: str) -> list[str]:
     """The parts of a setting that has several, separated by commas."""
     return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _seconds(value: object) -> object:
+    return value.strip().removesuffix("s") if isinstance(value, str) else value
 
 
 # Absolute from the beginning: a server has no working directory.
@@ -133,6 +137,12 @@ class Settings(BaseSettings):
         description="Spawned inputs of one function that may have no result yet; more are refused with ResourceExhaustedError.",
     )
     max_body_bytes: int = Field(default=4 * 2**30, ge=0, description="Largest request body, in bytes.")
+    web_response_wait: Annotated[float, BeforeValidator(_seconds)] = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds after which a request without an answer is sent to the same URL with an id, by 303, to wait on "
+        "there: for load balancers that cut idle connections. `150s` is Modal's; 0: never.",
+    )
     idle_exit: float = Field(
         default=600.0,
         ge=0,

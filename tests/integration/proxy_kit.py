@@ -151,6 +151,7 @@ async def rig(
     limits: Limits | None = None,
     max_body: int = 2**30,
     trusted_proxies: tuple[str, ...] = (),
+    response_wait: float = 0.0,
     **options: Any,
 ) -> AsyncIterator[Rig]:
     """A gateway in front of containers on `paths`. `options` go to the Endpoint. Nothing may be left in flight."""
@@ -165,7 +166,11 @@ async def rig(
     given = {"log": records.append, "on_died": died.append, "on_timeout": timed_out.append, **options}
     endpoint = Endpoint("hello", "test", f"http://{HOST}/", admission, **given)
     gateway = Gateway(
-        routes=Routes({HOST: endpoint}, {}), limits=limits, max_body=max_body, trusted_proxies=trusted_proxies
+        routes=Routes({HOST: endpoint}, {}),
+        limits=limits,
+        max_body=max_body,
+        trusted_proxies=trusted_proxies,
+        response_wait=response_wait,
     )
     port = await gateway.start("127.0.0.1", 0)
     try:

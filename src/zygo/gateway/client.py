@@ -85,6 +85,7 @@ class ClientConnection(asyncio.Protocol):
         self._host = b"\0"
         self._endpoint: Endpoint | None = None
         self._forwarded = b""
+        self._exchange = Exchange if port == CALLS_PORT else gateway.exchange
 
     # -- asyncio's side ---------------------------------------------------------------------------------------------
 
@@ -170,6 +171,11 @@ class ClientConnection(asyncio.Protocol):
             upstream.resume_reading()
         elif self.current is None and self.queue:
             self._next()
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing but the current answer goes out here."""
+        return self.draining or self._half_closed > 0
 
     # -- the exchange's side ----------------------------------------------------------------------------------------
 
@@ -348,7 +354,7 @@ class ClientConnection(asyncio.Protocol):
             self._reject(bad)
             return
         self._upgrading = parser.should_upgrade()
-        exchange = self._receiving = Exchange(self, head, monotonic())
+        exchange = self._receiving = self._exchange(self, head, monotonic())
         self.queue.append(exchange)
 
     def on_body(self, body: bytes) -> None:

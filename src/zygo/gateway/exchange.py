@@ -59,6 +59,9 @@ class Exchange:
     head_sent = False
     tunnelling = False
     end_sent = False
+    absent = False
+    """Whether no client is there to take the answer: see long.py."""
+    forwarded = b""
     status = 0
     moves = 0
     deadline = 0.0
@@ -113,7 +116,8 @@ class Exchange:
 
     def _wait(self, endpoint: Endpoint, *, front: bool = False) -> None:
         self.waiting = True
-        self.client.deadline = self.deadline = self.arrived + endpoint.queue_timeout
+        self.deadline = self.arrived + endpoint.queue_timeout
+        self.client.deadline = self.deadline
         try:
             endpoint.admission.enqueue(self, front=front)
         except Error as error:
@@ -142,7 +146,8 @@ class Exchange:
         assert endpoint is not None
         self.slot = slot
         self.dispatched = now = monotonic()
-        self.client.deadline = self.deadline = now + endpoint.timeout
+        self.deadline = now + endpoint.timeout
+        self.client.deadline = self.deadline
         backend = self.backend = slot.backend
         if backend.idle and not (endpoint.foreign and (self.head.length or self.head.method not in IDEMPOTENT)):
             self.upstream = upstream = cast("Upstream", backend.idle.pop())
@@ -158,7 +163,8 @@ class Exchange:
     def opening(self) -> bytes:
         """The request's head and as much of its body as is there, for the container."""
         head, length = self.head, self.head.length
-        parts = [b"%b %b HTTP/1.1\r\n%b" % (head.method, head.target, self.client.forwarded_lines(head)), *head.lines]
+        forwarded = self.forwarded or self.client.forwarded_lines(head)
+        parts = [b"%b %b HTTP/1.1\r\n%b" % (head.method, head.target, forwarded), *head.lines]
         if self.endpoint is not None and self.endpoint.method:
             parts.insert(1, self.endpoint.method)
         if length > 0:

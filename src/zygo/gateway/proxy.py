@@ -13,7 +13,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from zygo.gateway.client import CALLS_PORT, ClientConnection
+from zygo.gateway.exchange import Exchange
 from zygo.gateway.forwarded import TrustedProxies
+from zygo.gateway.long import Kept, LongExchange
 from zygo.gateway.routes import Endpoint, Routes
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zygo.gateway.certificates import Certificates
-    from zygo.gateway.exchange import Exchange
     from zygo.gateway.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class Gateway:
     """Serves HTTP/1.1 on any number of ports by the table in `routes`, which may be replaced at any time.
 
     `max_body` bounds a request's body in bytes where its endpoint does not. `trusted_proxies` are the addresses or
-    networks whose X-Forwarded headers are believed. Holds its listeners and connections until `close`.
+    networks whose X-Forwarded headers are believed. A request that has no answer after `response_wait` seconds is answered
+    303 and fetched by another one (long.py); 0 for never. Holds its listeners and connections until `close`.
     """
 
     def __init__(
@@ -62,12 +64,16 @@ class Gateway:
         max_body: int = 4 * 2**30,
         limits: Limits | None = None,
         trusted_proxies: Iterable[str] = (),
+        response_wait: float = 0.0,
     ) -> None:
         self.routes = routes or Routes()
         self.functions = Routes()
         """The table of the listeners for calls: function id instead of hostname. No request from a port sees it."""
         self.max_body = max_body
         self.limits = limits or Limits()
+        self.response_wait = response_wait
+        self.exchange: type[Exchange] = LongExchange if response_wait else Exchange
+        self.kept = Kept()
         self.proxies = TrustedProxies(trusted_proxies)
         self.connections: set[ClientConnection] = set()
         self.settling: dict[Exchange, Upstream] = {}
@@ -152,6 +158,7 @@ class Gateway:
             path.unlink(missing_ok=True)
         self._listeners.clear()
         self._call_listeners.clear()
+        self.kept.close()
         for connection in list(self.connections):
             connection.drain()
         if grace > 0 and self.connections:
@@ -187,6 +194,10 @@ class Gateway:
         """A client connected."""
         self.connections.add(connection)
         self._empty.clear()
+        self.watch()
+
+    def watch(self) -> None:
+        """There is a deadline to keep."""
         if self._sweeper is None:
             self._sweeper = self.loop.call_later(SWEEP, self._sweep)
 

@@ -103,6 +103,7 @@ class Upstream(asyncio.Protocol):
         self._complete = False
         self._overrun = False
         self._reusable = False
+        self._kept: list[bytes] = []
 
     # -- the exchange's side ----------------------------------------------------------------------------------------
 
@@ -133,10 +134,20 @@ class Upstream(asyncio.Protocol):
             if self.transport is not None and not self.closed:
                 self.transport.resume_reading()
 
+    def take_up(self, exchange: Exchange) -> None:
+        """A client is back, for `exchange`: what was kept is for it."""
+        kept = b"".join(self._kept)
+        self._kept.clear()
+        if kept:
+            self.data_received(kept)
+        if self.exchange is exchange and not exchange.client.write_paused:
+            self.resume_reading()
+
     def detach(self) -> None:
         """The exchange is over on this connection: nothing is told to it any more."""
         self.exchange = None
         self.tunnel = self._raw = False
+        self._kept.clear()
         if self._parser is not None:
             self._forget_parser()
         if self.read_paused:
@@ -194,6 +205,10 @@ class Upstream(asyncio.Protocol):
             return
         if self.tunnel:
             exchange.client.tunnelled(data)
+            return
+        if exchange.absent:
+            self._kept.append(data)
+            self.pause_reading()
             return
         parser = self._parser
         if parser is None:

@@ -150,7 +150,11 @@ class Server:
         builder = Builder(settings, uv=find_uv())
         await builder.sweep()
         stack.push_async_callback(builder.close)
-        self.gateway = Gateway(max_body=settings.max_body_bytes, trusted_proxies=split(settings.trusted_proxies))
+        self.gateway = Gateway(
+            max_body=settings.max_body_bytes,
+            trusted_proxies=split(settings.trusted_proxies),
+            response_wait=settings.web_response_wait,
+        )
         stack.push_async_callback(self.gateway.close)
         book = PortBook(settings.data_dir / "ports.json")
         self.gateway.hold()
