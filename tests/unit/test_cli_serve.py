@@ -317,6 +317,15 @@ def test_a_burst_of_saves_ends_with_the_last_one(home: Home) -> None:
     assert len(home.record("revision")) < 60
 
 
+@pytest.mark.parametrize("options", [(), ("--no-reload",)], ids=["reload", "no reload"])
+def test_a_save_while_the_first_state_is_sent_does_not_end_the_command(home: Home, options: tuple[str, ...]) -> None:
+    (home.data / "save.json").write_text(json.dumps({str(home.hello): HELLO + "# saved\n"}))
+    command = home.serving(*options)
+    assert contents(home, home.record("revision")[-1]) == HELLO + "# saved\n"
+    assert "Error" not in command.text
+    assert command.end(signal.SIGINT) == 0
+
+
 def test_new_imported_files_are_watched_and_their_deletion_is_seen(home: Home) -> None:
     command = home.serving()
     (home.folder / "helper.py").write_text("N = 1\n")

@@ -5,6 +5,10 @@
 
 The order keeps it from ever being stale: contents are noted *before* an evaluation reads them, so whatever changes
 during or after it differs from the note and is seen by the next `changed`.
+
+It also keeps what is sent from being a mixture: every file is looked at again after its content was listed. One that is not
+as it was before the evaluation may have been executed in one state and listed in another (a file saved in place is empty
+for a moment), so the evaluation is made anew.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import TYPE_CHECKING
 from zygo import errors, loader
 from zygo.cli.watch import Watcher
 from zygo.program.reload import EvaluationCancelledError, WarmLoader
-from zygo.program.sources import Digests, Upload, collect
+from zygo.program.sources import EMPTY, Digests, Seen, Upload, collect, is_being_written
 from zygo.sdk.sources import WATCH_JUNK, WatchRoot
 
 if TYPE_CHECKING:
@@ -28,6 +32,13 @@ if TYPE_CHECKING:
 
 SECOND_LOOK_SECONDS = 0.05
 """How long after a failed evaluation a further change means that the file had only been half written."""
+
+REWRITE_SECONDS = 1.0
+"""How long a file that was emptied, or that somebody still writes, is waited for. Saving in place empties a file first, and
+on a machine that stalls its new content may come much later."""
+
+_LOOK_SECONDS = 0.02
+"""Between two looks at a file that was emptied: events alone are not enough, since the system may send none."""
 
 PATIENCE_SECONDS = 1.0
 """How much longer than the last one an evaluation may go on once a newer state is there."""
@@ -50,6 +61,8 @@ class Live:
         self._seen: dict[str, str] = {}
         self._files: frozenset[str] = frozenset()
         self._changed: set[str] = set()
+        self._unread: set[str] = set()
+        self._again = True
         self._roots: tuple[WatchRoot, ...] = ()
         self._took = 0.0
 
@@ -86,12 +99,17 @@ class Live:
             await asyncio.get_running_loop().create_future()
             return
         while not self._changed:
-            paths = await self._watcher.changed(self._watcher.reconcile_seconds)
-            if not paths:
-                if self._watcher.moved():
-                    self._watcher.arm(self._roots)
-                paths = set(self._files)
+            if not self._unread:
+                paths = await self._watcher.changed(self._watcher.reconcile_seconds)
+                if not paths:
+                    if self._watcher.moved():
+                        self._watcher.arm(self._roots)
+                    paths = set(self._files)
+                self._unread |= paths
+            # They stay there until they are read: whoever waits here may be cancelled meanwhile.
+            paths = set(self._unread)
             self._changed |= await asyncio.to_thread(self._differing, paths)
+            self._unread -= paths
 
     async def evaluate(self) -> Upload:
         """The latest state, evaluated until no newer one is there (or ROUNDS times, when files change all the time).
@@ -99,9 +117,10 @@ class Live:
         Raises what `WarmLoader.evaluate` raises.
         """
         left = ROUNDS
+        self._again = True
+        touched: set[str] = set()
         while True:
-            self._note(self._changed | (self._watcher.take() if self._watcher else set()))
-            self._changed = set()
+            before = await self._settled(touched)
             started, clock = time.time_ns(), time.monotonic()
             try:
                 evaluated = await self._patiently()
@@ -112,13 +131,13 @@ class Live:
             except errors.Error as error:
                 self._arm((*self._roots, *loader.watch_roots(self._ref), *_fallback(self._ref, error)))
                 left -= 1
-                if left > 0 and await self._changes_soon():
+                if left > 0 and (await self._mixed(before) or await self._changes_soon(touched)):
                     continue
                 raise
             self._took = time.monotonic() - clock
             self._arm(evaluated.watch)
             self._follow(evaluated, started)
-            if not self._changed or left <= 0:
+            if not await self._mixed(before) or left <= 0:
                 return upload  # what changed meanwhile makes the next `changed` return at once
 
     def preload(self, modules: tuple[str, ...]) -> None:
@@ -149,16 +168,49 @@ class Live:
                 with contextlib.suppress(asyncio.CancelledError, errors.Error):
                     await task
 
-    async def _changes_soon(self) -> bool:
+    async def _changes_soon(self, paths: Iterable[str]) -> bool:
+        """Whether a failed state was only half of a save: more changes come, of these paths for as long as they are written."""
         if self._watcher is None:
             return False
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self.changed(), SECOND_LOOK_SECONDS)
-        return bool(self._changed)
+        deadline = time.monotonic() + REWRITE_SECONDS
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.changed(), SECOND_LOOK_SECONDS)
+            if self._changed or time.monotonic() > deadline:
+                return bool(self._changed)
+            if not any([is_being_written(path) for path in paths]):
+                return False
 
-    def _note(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            self._seen[path] = self._digests.look(path)
+    async def _settled(self, touched: set[str]) -> dict[str, Seen]:
+        """What each file is before an evaluation reads it; `touched` grows by what changed.
+
+        One that has lost its content since the last time gets it again first, or REWRITE_SECONDS pass.
+        """
+        deadline = time.monotonic() + REWRITE_SECONDS
+        while True:
+            touched |= self._changed | self._unread | (self._watcher.take() if self._watcher else set())
+            self._changed, self._unread = set(), set()
+            before = await asyncio.to_thread(self._look, touched | self._files)
+            emptied = any(seen.empty and self._seen.get(path, "") not in ("", EMPTY) for path, seen in before.items())
+            if not emptied or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        self._seen.update({path: seen.sha256 for path, seen in before.items()})
+        return before
+
+    async def _mixed(self, before: dict[str, Seen]) -> bool:
+        """Whether an evaluation that began with `before` has to be made again: some file was written during it."""
+        after = await asyncio.to_thread(self._look, before)
+        self._changed |= {path for path, seen in after.items() if seen.sha256 != before[path].sha256}
+        if self._changed:
+            return True
+        # Written, with the content that it had: it may have been executed while it was empty. Once only, since a program that
+        # writes such a file whenever it is executed would not come to an end.
+        again, self._again = self._again, False
+        return again and after != before
+
+    def _look(self, paths: Iterable[str]) -> dict[str, Seen]:
+        return {path: self._digests.seen(path) for path in paths}
 
     def _differing(self, paths: Iterable[str]) -> set[str]:
         found = set()
@@ -185,7 +237,7 @@ class Live:
         for path in files - self._seen.keys():
             self._seen[path] = self._digests.look(path)
             with contextlib.suppress(OSError):
-                if self._watcher is not None and os.stat(path).st_ctime_ns >= started - _CLOCK_TICK_NS:
+                if os.stat(path).st_ctime_ns >= started - _CLOCK_TICK_NS:
                     self._changed.add(path)
         self._files = frozenset(files)
 

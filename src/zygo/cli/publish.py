@@ -19,11 +19,12 @@ BUILD_PATIENCE_SECONDS = 2.0
 
 
 class Publisher:
-    """What the current session gets. `latest` is the newest evaluated state, `failed` whether it did not go live."""
+    """What the current session gets. `latest` is the newest evaluated state, `failed` whether it did not go live, and
+    `outdated` whether that was because a file changed while it was sent."""
 
     def __init__(self, output: Output, *, verbose: bool) -> None:
         self.latest: Upload | None = None
-        self.failed = False
+        self.failed = self.outdated = False
         self.warned: set[str] = set()
         self.app = ""
         self.ports: dict[str, int | None] = {}
@@ -49,7 +50,7 @@ class Publisher:
         upload = self._sending = self.latest
         self._began = time.monotonic()
         self.app = upload.app.name
-        live = False
+        live = self.outdated = False
         try:
             with self._output.working(f"Publishing {self.app}..."):
                 result = await self._send(self._client, upload)
@@ -57,8 +58,9 @@ class Publisher:
         except (errors.ConnectionError, errors.TimeoutError):
             raise
         except errors.LoadError as error:
-            # A file changed or vanished meanwhile: the watch has seen it, and what comes of it is shown then.
-            if self._verbose or seen is None:
+            # A file changed or vanished meanwhile: it is evaluated anew, and what comes of that is shown.
+            self.outdated = True
+            if self._verbose:
                 self._output.warning(str(error))
         except errors.Error as error:
             self._failed(str(error), str(getattr(error, "traceback", "")), seen is not None)

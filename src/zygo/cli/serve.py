@@ -258,10 +258,11 @@ class _Serve:
                         self._serving()
                         if self._shares is not None:
                             await self._shares.follow(publisher.ports)
-                    elif not self._served and not self._waits_for_saves:
+                    elif not publisher.outdated and not self._served and not self._waits_for_saves:
                         return 1
-                if changed.done():
-                    changed = None
+                outdated = running is None and publisher.outdated
+                if changed.done() or outdated:
+                    changed = None if changed.done() else changed
                     seen = time.monotonic()
                     if await self._follow(client, session):
                         await publisher.make_way(running)
@@ -307,6 +308,8 @@ class _Serve:
         except errors.Error as error:
             await holding
             await _quietly(client.release(session.id))
+            if self._publisher.outdated and not self._served and not self._waits_for_saves:
+                raise  # nothing answers yet, and what was waited for cannot be served
             self._complain(error, "The old code keeps answering.")
             return False
         await holding

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import fcntl
 import hashlib
 import os
+import signal
+import sys
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -49,10 +54,54 @@ class Digests:
 
     def look(self, path: str) -> str:
         """The hash; "" for what is absent or not a readable file."""
+        return self.seen(path).sha256
+
+    def seen(self, path: str) -> Seen:
+        """What the file is now. Two that are equal, before and after, say that it did not change in between."""
         try:
-            return self.of(path)[0]
+            sha256, _ = self.of(path)
         except OSError:
-            return ""
+            return ABSENT
+        return Seen(self._entries[path].state, sha256)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A file at one moment: size in bytes, times in ns, inode; and the hash of its content, "" when it is absent."""
+
+    state: tuple[int, int, int, int]
+    sha256: str
+
+    @property
+    def empty(self) -> bool:
+        """Whether it is there and has no content."""
+        return self.sha256 == EMPTY
+
+
+EMPTY = hashlib.sha256(b"").hexdigest()
+ABSENT = Seen((0, 0, 0, 0), "")
+
+
+def is_being_written(path: str) -> bool:
+    """Whether some process has the file open for writing; false where the system does not tell.
+
+    Linux grants a lease for reading only when nobody has. It is given back at once.
+    """
+    if sys.platform != "linux":
+        return False
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            # A writer that comes in this very moment is held up until it is given back, and that is said by a signal:
+            # SIGIO would end the process, this one is ignored by it.
+            fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except OSError as error:
+            return error.errno == errno.EAGAIN
+        finally:
+            os.close(fd)
+    return False
 
 
 def _hash(path: str) -> str:
