@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
@@ -71,3 +72,36 @@ def test_snap_with_a_thread_falls_back(place: Place, write: Callable[..., Path])
     with place.serve(path) as running:
         assert running.get("Unfit.web").json() is True
         running.wait_for(r"started 1 thread\(s\)", anywhere=True)
+
+
+def test_idle_loops_and_log_listeners_are_no_hindrance(place: Place, write: Callable[..., Path]) -> None:
+    """Loops that an import leaves behind, one of them used later; a queue listener's thread: each container has its own."""
+    path = write(
+        """
+        import asyncio, logging, logging.handlers, os, queue, threading
+        import zygo
+
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        loop = asyncio.new_event_loop()
+        lines = queue.Queue()
+        listener = logging.handlers.QueueListener(lines, logging.StreamHandler())
+        listener.start()
+        log = logging.getLogger("own")
+        log.addHandler(logging.handlers.QueueHandler(lines))
+
+        app = zygo.App("idle")
+
+        async def elsewhere():
+            return await asyncio.get_running_loop().run_in_executor(None, threading.get_ident)
+
+        @app.function(max_containers=2)
+        @zygo.fastapi_endpoint()
+        def used():
+            log.warning("said in %s", os.environ["ZYGO_CONTAINER_ID"])
+            return loop.run_until_complete(elsewhere()) != threading.get_ident()
+        """
+    )
+    with place.serve(path) as serve, ThreadPoolExecutor(4) as threads:
+        assert [answer.json() for answer in threads.map(lambda _: serve.get("used"), range(12))] == [True] * 12
+        serve.wait_for("said in c-", anywhere=True)
+        assert not serve.seen("cannot be forked")

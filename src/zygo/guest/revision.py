@@ -131,6 +131,8 @@ class RevisionZygote:
                 if app.asgi is not None:
                     app.config = serve.configure(app.asgi, lifespan=False)
                 notes += app.notes
+        fitness.rest_log_listeners()
+        fitness.rest_event_loops(baseline)
         unfit = fitness.compare(baseline, started, self.source)
         return {
             "modules": third_party(set(sys.modules) - before, self.source),
