@@ -1,4 +1,4 @@
-"""`python -m benchmarks [cold warm reload burst memory idle rollouts calls spawn tls] [--quick] [--json FILE]`."""
+"""`python -m benchmarks [cold warm reload burst memory idle rollouts restart calls spawn tls] [--quick] [--json FILE]`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import conditions
 from benchmarks.plan import FULL, QUICK
 
-NAMES = ("cold", "warm", "reload", "burst", "memory", "idle", "rollouts", "calls", "spawn", "tls")
+NAMES = ("cold", "warm", "reload", "burst", "memory", "idle", "rollouts", "restart", "calls", "spawn", "tls")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,7 +16,6 @@ import zygo
 SOURCE = Path(zygo.__file__).parents[1]
 HEAVY = (
     "pydantic",
-    "pydantic_settings",
     "httpx",
     "fastapi",
     "starlette",

@@ -1,7 +1,7 @@
 """Where a server's data and sockets are, unless a setting says otherwise.
 
 Apart from `settings`, which describes these with all the others: a command, or a program that calls a function, needs no more
-than these, and pydantic would be a third of a command's time.
+than these.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from zygo.model import AppRecord, AppState, ImageSpec, ImageStep, ProxyToken, Re
 from zygo.settings import Settings
 from zygo.store.database import PATIENCE, database_for
 from zygo.store.migrate import FOLDER
-from zygo.store.tables import HEAD, VERSION_TABLE, metadata
+from zygo.store.schema import HEAD, VERSION_TABLE
+from zygo.store.tables import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -422,7 +423,7 @@ def test_what_was_acknowledged_survives_kill_9(settings: Settings) -> None:
     for round_number in range(3):
         folder = settings.data_dir / f"round{round_number}"
         folder.mkdir(parents=True)
-        mine = settings.model_copy(update={"data_dir": folder})
+        mine = settings.replace(data_dir=folder)
         if settings.database_url and round_number:
             # Its secrets' key is the database's.
             (folder / "store.key").write_bytes((settings.data_dir / "round0" / "store.key").read_bytes())

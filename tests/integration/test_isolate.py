@@ -93,3 +93,46 @@ def test_a_bubblewrap_that_refuses_is_quoted(tmp_path: Path, monkeypatch: pytest
     assert not probe.ok
     assert probe.step == "starting bubblewrap"
     assert "No permissions to create a new namespace" in probe.error
+
+
+def test_a_sandbox_that_worked_is_expected_to_work_again_and_is_tried_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[bool] = []
+    answers = iter([True, True, False, True])
+
+    async def probe(*_: object, **__: object) -> machines.SandboxProbe:
+        tries.append(next(answers))
+        return machines.SandboxProbe(tries[-1], "unshare", "refused")
+
+    monkeypatch.setattr(machines, "probe_sandbox", probe)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+
+    def look() -> tuple[machines.Machine, list[machines.Machine]]:
+        expected: list[machines.Machine] = []
+        found = asyncio.run(
+            machines.inspect(
+                tmp_path,
+                tmp_path,
+                sandbox="auto",
+                wanted_network="isolated",
+                max_containers=0,
+                name=f"test-{os.getpid()}",
+                expect=expected.append,
+            )
+        )
+        if found.cgroups is not None:
+            found.cgroups.close()
+        return found, expected
+
+    first, none = look()
+    assert (first.sandboxed, none) == (True, [])
+    second, [expected] = look()
+    assert second is expected
+    third, [wrong] = look()
+    assert wrong.sandboxed
+    assert not third.sandboxed
+    assert "unshare: refused" in third.warnings[0]
+    fourth, none = look()
+    assert (fourth.sandboxed, none) == (True, []), "after a refusal nothing is expected"
+    assert tries == [True, True, False, True]

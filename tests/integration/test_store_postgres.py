@@ -221,7 +221,7 @@ def test_a_stale_lock_in_the_database_is_waited_for_and_then_named(settings: Set
 
 
 def test_a_second_server_is_refused_while_the_first_runs(settings: Settings, tmp_path: Path) -> None:
-    second = settings.model_copy(update={"data_dir": tmp_path / "second"})
+    second = settings.replace(data_dir=tmp_path / "second")
 
     async def life() -> None:
         async with opened(settings) as store:

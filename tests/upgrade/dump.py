@@ -16,7 +16,7 @@ from upgrade.test_upgrade import FOLDER, contents
 from zygo.model import AuditEntry, CallState, TokenRecord
 from zygo.settings import Settings
 from zygo.store.calls import NewCall, Outcome, Payload
-from zygo.store.tables import HEAD
+from zygo.store.schema import HEAD
 
 
 async def fill(settings: Settings) -> object:

@@ -23,7 +23,7 @@ import pytest
 from store_kit import BY, spec, with_store
 from zygo.model import AppRecord, AppSpec, AuditEntry, RevisionRecord, TokenRecord, decode, encode
 from zygo.settings import Settings
-from zygo.store.tables import HEAD
+from zygo.store.schema import HEAD
 
 if TYPE_CHECKING:
     from zygo.store.store import Store

@@ -190,7 +190,8 @@ class Builder:
         finally:
             await in_thread(partial(folders.remove, work))
         if layer.kind == "install":
-            self._compile_later(layer.hash, interpreter)
+            # At the lowest priority: the first import works without it, only slower, and compiling takes longer than installing.
+            self._compile_later(_site_packages(self._images / layer.hash / "venv", interpreter), interpreter)
 
     async def _make_base(
         self, layer: Layer, content: Path, interpreter: Interpreter, emit: Callable[[str], None]
@@ -252,11 +253,14 @@ class Builder:
         finally:
             await in_thread(partial(folders.remove, work))
 
-    def _compile_later(self, layer: str, interpreter: Interpreter) -> None:
-        """Byte code for a published layer, at the lowest priority: the first import works without it, only slower, and
-        compiling takes longer than installing. It adds files, each by rename, and changes none."""
-        site = _site_packages(self._images / layer / "venv", interpreter)
-        task = asyncio.create_task(self._compile(interpreter, site), name=f"byte code of layer {layer}")
+    def compile_guest(self, guest: Path, interpreter: Interpreter) -> None:
+        """Byte code of the guest package for `interpreter`, in the background, unless it is there: sandboxes cannot write it."""
+        if not (guest / "zygo" / "__pycache__" / f"wire.cpython-{interpreter.minor.replace('.', '')}.pyc").exists():
+            self._compile_later(guest, interpreter)
+
+    def _compile_later(self, folder: Path, interpreter: Interpreter) -> None:
+        """Byte code for what is published in `folder`. It adds files, each by rename, and changes none."""
+        task = asyncio.create_task(self._compile(interpreter, folder), name=f"byte code of {folder}")
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 

@@ -68,9 +68,9 @@ def unit_of(service: Service, environment: Mapping[str, str], fixed: Mapping[str
     place()  # refuses bad settings by name
     settings = Settings()
     found: dict[str, str] = {}
-    for name in Settings.model_fields:
+    for name in Settings.fields:
         variable = f"ZYGO_{name.upper()}"
-        if name in settings.model_fields_set:
+        if name in settings.given:
             value = getattr(settings, name)
             found[variable] = os.path.abspath(value) if isinstance(value, Path) else str(value)
     if service.user and environment.get("XDG_DATA_HOME"):  # which the user's manager may not know

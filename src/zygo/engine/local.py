@@ -9,8 +9,6 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from zygo.engine.images import ImageHost, ImageHosts
 from zygo.engine.spares import Spares
 from zygo.errors import ContainerError
@@ -108,6 +106,8 @@ class LocalEngine:
         task.add_done_callback(self._later.discard)
 
     async def _watch_memory(self) -> None:
+        import psutil
+
         # Where no cgroup counts, twice a second is how far a container can run away: about 1 GB of fresh pages.
         while True:
             await asyncio.sleep(0.5)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import platform
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import psutil
+from typing import TYPE_CHECKING
 
 from zygo.runtime import network
 from zygo.runtime.cgroup import open_cgroups
 from zygo.runtime.limits import Cgroups, Refusal
 from zygo.runtime.sandbox import SANDBOX_UID, SandboxPlan, bubblewrap_command, write_etc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROBE_SECONDS = 15.0
 MIB_PER_CONTAINER = 64
@@ -78,15 +82,32 @@ def default_max_containers(memory_bytes: int, cores: int) -> int:
 
 
 async def inspect(
-    data: Path, guest: Path, *, sandbox: str, wanted_network: str, max_containers: int, name: str
+    data: Path,
+    guest: Path,
+    *,
+    sandbox: str,
+    wanted_network: str,
+    max_containers: int,
+    name: str,
+    expect: Callable[[Machine], None] = lambda machine: None,
 ) -> Machine:
-    """Find out. `sandbox` and `wanted_network` are the settings of that name; `name` tells servers' cgroups apart."""
+    """Find out. `sandbox` and `wanted_network` are the settings of that name; `name` tells servers' cgroups apart.
+
+    Trying the sandbox takes a tenth of a second. Where it worked the last time, `expect` is called before with the machine as it
+    will be if it works again; only if it does is that very machine what is returned.
+    """
     warnings: list[str] = []
     is_root = os.geteuid() == 0
     etc = data / "etc"
     for kind in ("isolated", "none", "host"):
         write_etc(etc / kind, isolated_network=kind == "isolated")
     bwrap = shutil.which("bwrap") if sandbox != "off" else None
+    cgroups = open_cgroups(name)
+    worked = _Worked(data / "zygotes" / "sandbox.worked", f"{bwrap} {platform.release()} {os.geteuid()}")
+    expected = None
+    if bwrap is not None and worked.before:
+        expected = _machine(data, bwrap, SandboxProbe(True), wanted_network, cgroups, [], max_containers)
+        expect(expected)
     probe = SandboxProbe(False, "bubblewrap", "not installed")
     if sandbox == "off":
         warnings.append(
@@ -95,34 +116,74 @@ async def inspect(
     else:
         if bwrap is not None:
             probe = await probe_sandbox(data, guest, bwrap, is_root=is_root)
+        worked.note(probe.ok)
         if not probe.ok:
             warnings.append(_no_sandbox(probe))
+    if expected is not None and probe.ok:
+        return expected
+    found = _machine(data, bwrap, probe, wanted_network, cgroups, warnings, max_containers)
+    return replace(found, drop_root=is_root and not probe.ok and _readable_by_others(data, guest))
+
+
+def _machine(
+    data: Path,
+    bwrap: str | None,
+    probe: SandboxProbe,
+    wanted_network: str,
+    cgroups: Cgroups | Refusal,
+    warnings: list[str],
+    max_containers: int,
+) -> Machine:
+    """What follows from how the sandbox's trial went."""
+    warnings = list(warnings)
     slirp = network.find_slirp() if probe.ok else None
-    chosen = "isolated" if wanted_network == "isolated" and slirp is not None else "host"
     if probe.ok and wanted_network == "isolated" and slirp is None:
         warnings.append(_no_slirp())
-    cgroups = open_cgroups(name)
     if isinstance(cgroups, Refusal):
         warnings.append(
             "No control groups can be made here: memory limits are kept by resource limits and a watchdog, cpu "
             "limits not at all. "
             "`zygo doctor` says what would change that."
         )
-    memory = psutil.virtual_memory().total
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Machine(
         bwrap=bwrap,
         sandboxed=probe.ok,
-        is_root=is_root,
-        drop_root=is_root and not probe.ok and _readable_by_others(data, guest),
-        network=chosen,
+        is_root=os.geteuid() == 0,
+        drop_root=False,
+        network="isolated" if wanted_network == "isolated" and slirp is not None else "host",
         slirp=slirp,
         cgroups=None if isinstance(cgroups, Refusal) else cgroups,
-        etc=etc,
+        etc=data / "etc",
         state=data / "zygotes",
         memory_bytes=memory,
         max_containers=max_containers or default_max_containers(memory, os.cpu_count() or 1),
         warnings=tuple(warnings),
     )
+
+
+class _Worked:
+    """Whether the sandbox worked under these circumstances the last time: a guess for the next start, never more."""
+
+    def __init__(self, path: Path, circumstances: str) -> None:
+        self._path = path
+        self._circumstances = circumstances
+
+    @property
+    def before(self) -> bool:
+        try:
+            return self._path.read_text() == self._circumstances
+        except (OSError, ValueError):
+            return False
+
+    def note(self, ok: bool) -> None:
+        """Remember how it went now."""
+        with contextlib.suppress(OSError):
+            if ok and not self.before:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._path.write_text(self._circumstances)
+            elif not ok:
+                self._path.unlink(missing_ok=True)
 
 
 def _no_sandbox(probe: SandboxProbe) -> str:

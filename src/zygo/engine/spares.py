@@ -11,8 +11,6 @@ import signal
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from zygo.errors import ContainerError
 
 if TYPE_CHECKING:
@@ -71,5 +69,12 @@ class Spares:
 
 
 def _memory_available() -> bool:
-    memory = psutil.virtual_memory()
-    return bool(memory.available > memory.total * LEAST_AVAILABLE)
+    try:
+        with open("/proc/meminfo") as file:
+            found = {name: int(value.split()[0]) for name, value in (line.split(":", 1) for line in file)}
+        return found["MemAvailable"] > found["MemTotal"] * LEAST_AVAILABLE
+    except (OSError, ValueError, LookupError):  # another system; psutil knows, and takes its time to import
+        import psutil
+
+        memory = psutil.virtual_memory()
+        return bool(memory.available > memory.total * LEAST_AVAILABLE)

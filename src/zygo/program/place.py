@@ -43,22 +43,12 @@ def refuse_remote(what: str) -> None:
 def own() -> Place:
     """The place of this machine's own server, for this user."""
     if any(name.startswith("ZYGO_") and name not in _OWN for name in os.environ):
-        _check_settings()  # one that is wrong is told by the command, not by a server that does not start
+        from zygo.settings import Settings
+
+        Settings()  # one that is wrong is told by the command, not by a server that does not start
     data = os.environ.get("ZYGO_DATA_DIR")
     runtime = os.environ.get("ZYGO_RUNTIME_DIR")
     return Place(
         paths.control_socket(Path(runtime) if runtime else paths.default_runtime_dir()),
         Path(data) if data else paths.default_data_dir(),
     )
-
-
-def _check_settings() -> None:
-    from pydantic import ValidationError
-
-    from zygo.settings import Settings
-
-    try:
-        Settings()
-    except ValidationError as error:
-        problems = [f"ZYGO_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors()]
-        raise InvalidError("A setting is not valid. " + "; ".join(problems)) from None

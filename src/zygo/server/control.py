@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from zygo.engine.machine import open_to_sandbox
 from zygo.gateway.calls import Dispatcher
 from zygo.paths import CALLS_SOCKET
 from zygo.server import calls, tcp
@@ -41,10 +40,6 @@ END_SECONDS = 2.0
 async def listening(server: Server) -> AsyncIterator[None]:
     """Take calls, and serve the control API, until the block ends."""
     settings = server.settings
-    # The door's directory alone is shown in sandboxes, whose uid may connect; on the host nobody gets past the one above.
-    settings.door.parent.mkdir(mode=0o700, exist_ok=True)
-    open_to_sandbox(settings.door.parent, is_root=server.machine.is_root)
-    settings.door.mkdir(mode=0o755, exist_ok=True)
     functions = CalledFunctions(server.apps)
     dispatcher = Dispatcher(server.store.calls, functions.callee, settings.max_spawned)
     server.apps.dispatcher = dispatcher

@@ -2,7 +2,8 @@
 
 deploy     publish with a proven container -> store -> switch; the revision before becomes a preview
 rollback   the same with a revision that the store has kept
-restore    at the server's start: every name answers at once, every app wakes (at its first request, or by and by)
+restore    at the server's start: every name answers at once, every app wakes (at its first request, or by and by);
+           what needs the store comes after it (`look_after`), since that takes longer to open than an app to wake
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import logging
 import re
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zygo.errors import Error, InvalidError, NotFoundError
@@ -25,6 +27,8 @@ from zygo.server.live import LiveApp
 from zygo.server.waking import Waker
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
     from zygo.model import AppRecord, RevisionRecord
     from zygo.server.apps import Apps
     from zygo.server.deployments import Deployments, Emit
@@ -46,15 +50,18 @@ LOOK_SECONDS = 10.0
 class DeployedApps:
     """Every deployed app of this server. One change of an app at a time."""
 
-    def __init__(self, settings: Settings, store: Store, apps: Apps, deployments: Deployments) -> None:
+    _store: Store
+
+    def __init__(self, settings: Settings, apps: Apps, deployments: Deployments) -> None:
         self._settings = settings
-        self._store = store
         self._apps = apps
         self._deployments = deployments
         self._locks: dict[str, asyncio.Lock] = {}
         self._wakers: dict[str, Waker] = {}
         self._previews: dict[str, dict[int, LiveApp]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._restored: list[LiveApp] = []
+        self._one_awake = asyncio.Event()
         self._previews_there = asyncio.Event()
 
     @property
@@ -64,21 +71,39 @@ class DeployedApps:
 
     # -- the server's life ------------------------------------------------------------------------------------------
 
-    async def restore(self) -> None:
-        """Bring back what the store says is deployed: names and routes now, containers in the background.
+    async def restore(self, records: Iterable[tuple[AppRecord, AppSpec]]) -> None:
+        """Bring back what is deployed: names and routes now, containers in the background.
 
         An app that cannot be brought back is logged and left out; the others do not suffer.
         """
-        found = []
-        for record in await self._store.apps():
+        for record, spec in records:
             try:
-                found.append(await self._announce(record))
+                await self._announce(record, spec)
             except (Error, OSError) as error:
-                log.error("the app %s cannot be brought back: %s", record.name, error)
-        self._tasks = [
-            asyncio.create_task(self._come_back(found), name="wake deployed apps"),
-            asyncio.create_task(self._watch_previews(), name="previews"),
-        ]
+                _cannot(record, error)
+        self._tasks.append(asyncio.create_task(self._wake_all(), name="wake deployed apps"))
+
+    async def restore_from(self, store: Store) -> None:
+        """The same with what `store` says."""
+        records = []
+        for record in await store.apps():
+            try:
+                records.append((record, await store.spec(record.id, record.version)))
+            except Error as error:
+                _cannot(record, error)
+        await self.restore(records)
+
+    def look_after(self, store: Store) -> None:
+        """The store is open: from now on apps can be changed, and kept revisions get their previews."""
+        self._store = store
+        self._tasks.append(asyncio.create_task(self._bring_previews(), name="bring previews back"))
+        self._tasks.append(asyncio.create_task(self._watch_previews(), name="previews"))
+
+    async def first_awake(self, seconds: float) -> None:
+        """Return once a restored app has woken, well or not, or after `seconds`; at once when there is none."""
+        if self._restored:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._one_awake.wait(), seconds)
 
     async def close(self) -> None:
         """Stop waking apps."""
@@ -89,30 +114,33 @@ class DeployedApps:
         for waker in self._wakers.values():
             await waker.close()
 
-    async def _announce(self, record: AppRecord) -> LiveApp:
-        spec = await self._store.spec(record.id, record.version)
+    async def _announce(self, record: AppRecord, spec: AppSpec) -> None:
         app = LiveApp(record.id, record.name, "deployed", self._apps.open_log(record.name), version=record.version)
-        await self._lay_down(app, spec)
-        return app
 
-    async def _lay_down(self, app: LiveApp, spec: AppSpec) -> None:
-        """Give a sleeping app its names."""
+        async def read() -> AppSpec:
+            return spec  # it may wake before the store can be asked
+
+        await self._lay_down(app, spec, read)
+        self._restored.append(app)
+
+    async def _lay_down(self, app: LiveApp, spec: AppSpec, read: Callable[[], Awaitable[AppSpec]]) -> None:
+        """Give a sleeping app its names; `read` says again what it is when it wakes."""
         generation = self._deployments.announce(app, spec)
         for function in generation.functions.values():
             await self._apps.addresses.give(app, function)
-
-        version = app.version
-
-        async def read() -> AppSpec:
-            return await self._store.spec(app.key.partition("@")[0], version)
 
         app.wake = self._wakers[app.key] = Waker(app, self._deployments, read)
         self._apps.add(app)
         self._apps.publish(app, generation)
 
-    async def _come_back(self, apps: list[LiveApp]) -> None:
-        """What can wait until the apps' own names answer: their previews, and that they run."""
-        for app in apps:
+    async def _wake_all(self) -> None:
+        # One after the other: a request wakes its own app at once, and has the cores for it.
+        for waker in list(self._wakers.values()):
+            await waker.done()
+            self._one_awake.set()
+
+    async def _bring_previews(self) -> None:
+        for app in self._restored:
             async with self._lock(app.name):
                 try:
                     if self._apps.get(app.key) is app:
@@ -120,10 +148,6 @@ class DeployedApps:
                 except (Error, OSError) as error:
                     log.error("the previews of %s cannot be brought back: %s", app.name, error)
         self._previews_there.set()
-        # One after the other: a request wakes its own app at once, and has the cores for it.
-        for app in apps:
-            if (waker := self._wakers.get(app.key)) is not None:
-                await waker.done()
 
     # -- what users ask for -----------------------------------------------------------------------------------------
 
@@ -276,7 +300,8 @@ class DeployedApps:
             await self._end_preview(previews.pop(version))
         for version in sorted(kept - previews.keys()):
             preview = LiveApp(f"{app.key}@{version}", app.name, "preview", app.log_file, version=version)
-            await self._lay_down(preview, await self._store.spec(app.key, version))
+            read = partial(self._store.spec, app.key, version)
+            await self._lay_down(preview, await read(), read)
             previews[version] = preview
 
     async def _end_preview(self, preview: LiveApp) -> None:
@@ -331,6 +356,10 @@ class DeployedApps:
     def _missing_text(self, name: str, known: list[str]) -> str:
         there = f"Deployed are: {', '.join(sorted(set(known)))}." if known else "None is deployed here yet."
         return f"There is no deployed app {name!r}. {there}"
+
+
+def _cannot(record: AppRecord, error: Exception) -> None:
+    log.error("the app %s cannot be brought back: %s", record.name, error)
 
 
 def digest_of(spec: AppSpec) -> str:

@@ -200,6 +200,7 @@ class Deployments:
         async def runtime(version: str) -> None:
             interpreter = await self._builder.interpreter(version, on_line=on_line)
             work.runtimes[version] = await self._builder.runtime_layer(interpreter, on_line=on_line)
+            self._builder.compile_guest(self._guest, interpreter)
 
         images = {_key(f.image): f.image for f in work.spec.functions}
         try:

@@ -1,9 +1,10 @@
 """The server process: the composition root. Builds every part, starts them in order, stops them in reverse.
 
-    lock -> log -> machine -> engine -> store -> builder -> gateway -> deployed apps -> control API -> "ready"
+    lock -> log -> machine -> engine -> gateway -> deployed apps -> store -> control API -> "ready"
 
-The order is also that of what a request to a deployed app needs after a restart: image zygotes start while the store is
-imported and opened, apps wake while the control API is imported.
+The order is also that of what a request to a deployed app needs after a restart. The machine is tried out while the parts are
+imported; image zygotes start while names and routes come back from a glance at the database (store/glance.py); apps wake while
+the store and the control API are imported, which takes longer than all the rest.
 
 Started by the command line in the background, or by hand with `zygo server start --foreground`.
 """
@@ -27,39 +28,40 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from zygo.builder.build import Builder
-from zygo.builder.uv import find_uv
 from zygo.engine import machine as machines
 from zygo.engine.images import guest_package
-from zygo.engine.local import LocalEngine
 from zygo.errors import AlreadyExistsError, Error, ExecutionError
-from zygo.gateway.proxy import Gateway
-from zygo.scheduler.loop import Scheduler
-from zygo.server.addresses import Addresses
-from zygo.server.app_logs import AppLogs
-from zygo.server.apps import Apps
-from zygo.server.audit import Audit
-from zygo.server.deployed import DeployedApps
-from zygo.server.deployments import Deployments
-from zygo.server.front import Front
 from zygo.server.logs import open_server_log
 from zygo.server.notify import managed, notify
-from zygo.server.ports import PortBook, resolves_localhost_names
-from zygo.server.proxy_tokens import ProxyTokens
-from zygo.server.sources import SourceStore
-from zygo.server.tokens import Tokens
 from zygo.settings import Settings, split
+from zygo.store.glance import Glance, glance
 from zygo.version import fingerprint, version
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from pathlib import Path
 
+    from zygo.engine.local import LocalEngine
+    from zygo.gateway.proxy import Gateway
+    from zygo.scheduler.loop import Scheduler
+    from zygo.server.app_logs import AppLogs
+    from zygo.server.apps import Apps
+    from zygo.server.audit import Audit
+    from zygo.server.deployed import DeployedApps
+    from zygo.server.deployments import Deployments
+    from zygo.server.front import Front
+    from zygo.server.ports import PortBook
+    from zygo.server.proxy_tokens import ProxyTokens
+    from zygo.server.sources import SourceStore
+    from zygo.server.tokens import Tokens
     from zygo.store.store import Store
 
 log = logging.getLogger("zygo.server")
 
 IDLE_CHECK_SECONDS = 5.0
+
+WAKE_SECONDS = 1.0
+"""How long the first of the deployed apps has the cores for itself before the store is imported, on which commands wait."""
 
 STOP_GRACE = 8.0
 """Seconds that requests of deployed apps have to finish when the server is stopped; a command that replaces it waits longer
@@ -77,6 +79,21 @@ class Server:
         on_demand: started by a command for itself; ends when nothing was served for `settings.idle_exit` seconds.
     """
 
+    # Made while it starts, by parts that are imported then.
+    store: Store
+    machine: machines.Machine
+    sources: SourceStore
+    scheduler: Scheduler
+    gateway: Gateway
+    front: Front
+    app_logs: AppLogs
+    apps: Apps
+    deployments: Deployments
+    deployed: DeployedApps
+    tokens: Tokens
+    audit: Audit
+    proxy_tokens: ProxyTokens
+
     def __init__(self, settings: Settings, *, on_demand: bool, foreground: bool) -> None:
         self.settings = settings
         self.on_demand = on_demand
@@ -84,32 +101,42 @@ class Server:
         self.started_at = time.time()
         self.fingerprint = fingerprint()
         self.log_path = settings.data_dir / "logs" / "server.log"
-        self.store: Store
         self._stop = asyncio.Event()
+        self._engine: LocalEngine | None = None
         self._reason = ""
         self.gateway_port = 0
 
     async def run(self, ready: Any) -> None:
         """Start everything, call `ready(None)`, serve until stopped. Raises Error, OSError when it cannot start."""
         settings = self.settings
-        # A third of the imports, and nothing needs it before this machine is known.
-        loading = asyncio.ensure_future(asyncio.to_thread(importlib.import_module, "zygo.store.store"))
         guest = await asyncio.to_thread(guest_package, settings.data_dir, self.fingerprint)
-        self.machine = await machines.inspect(
-            settings.data_dir,
-            guest,
-            sandbox=settings.sandbox,
-            wanted_network=settings.network,
-            max_containers=settings.max_containers,
-            name=_name_of(settings.data_dir),
+        inspecting = asyncio.create_task(
+            machines.inspect(
+                settings.data_dir,
+                guest,
+                sandbox=settings.sandbox,
+                wanted_network=settings.network,
+                max_containers=settings.max_containers,
+                name=_name_of(settings.data_dir),
+                expect=lambda machine: self._start_engine(machine, guest),
+            ),
+            name="inspect the machine",
         )
-        self.machine.door = settings.door
+        glancing = asyncio.create_task(asyncio.to_thread(glance, settings), name="glance at the database")
+        for _ in range(3):  # until all have begun that go on in processes and a thread while this one imports
+            await asyncio.sleep(0)
+        importlib.import_module("zygo.server.parts")
+        self.machine = await inspecting
+        if self._engine is None or self._engine.machine is not self.machine:
+            if self._engine is not None:
+                await self._engine.hosts.close()
+            self._start_engine(self.machine, guest)
         if settings.sandbox == "require" and not self.machine.sandboxed:
             raise ExecutionError(f"ZYGO_SANDBOX=require: {self.machine.warnings[0]}")
         for text in self.machine.warnings:
             log.warning(text)
         async with contextlib.AsyncExitStack() as stack:
-            await self._start_parts(guest, loading, stack)
+            await self._start_parts(guest, glancing, stack)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
@@ -132,50 +159,85 @@ class Server:
             await spawned
         log.info("stopped")
 
-    async def _start_parts(self, guest: Path, loading: Awaitable[Any], stack: contextlib.AsyncExitStack) -> None:
+    def _start_engine(self, machine: machines.Machine, guest: Path) -> None:
+        """The engine, whose image zygotes begin to start. `machine` may be a guess; then this is called again if it was wrong."""
+        from zygo.engine.local import LocalEngine
+        from zygo.server.sources import SourceStore
+
         settings = self.settings
-        engine = LocalEngine(self.machine, settings.runtime_dir / "c", settings.grace_period, settings.spares)
+        machine.door = settings.door
+        # What the zygotes' sandboxes bind must be there. The door's directory alone is shown in them, whose uid may connect; on
+        # the host nobody gets past the one above.
+        settings.door.parent.mkdir(mode=0o700, exist_ok=True)
+        machines.open_to_sandbox(settings.door.parent, is_root=machine.is_root)
+        settings.door.mkdir(mode=0o755, exist_ok=True)
+        self._engine = LocalEngine(machine, settings.runtime_dir / "c", settings.grace_period, settings.spares)
+        self.sources = SourceStore(settings.data_dir, link=machine.sandboxed, is_root=machine.is_root)
+        self._engine.warm_up(guest)
+
+    async def _start_parts(
+        self, guest: Path, glancing: Awaitable[Glance | None], stack: contextlib.AsyncExitStack
+    ) -> None:
+        from zygo.server import parts
+
+        settings = self.settings
+        engine = self._engine
+        assert engine is not None
         stack.push_async_callback(engine.close)
-        self.sources = SourceStore(settings.data_dir, link=engine.sandboxed, is_root=self.machine.is_root)
-        engine.warm_up(guest)  # after the line above, which makes a directory that the zygotes' sandboxes bind
-        self.scheduler = Scheduler(self.machine.max_containers, time.monotonic)
+        self.scheduler = parts.Scheduler(self.machine.max_containers, time.monotonic)
         stack.callback(self.scheduler.close)
-        module = await loading
-        self.store = await module.Store.open(settings)
-        stack.push_async_callback(self.store.close)
-        self.tokens, self.audit = Tokens(self.store.access), Audit(self.store.access)
-        await self.tokens.load()
-        stack.push_async_callback(self.tokens.close)
-        await asyncio.to_thread(self.sources.sweep, time.time(), await self.store.kept_hashes())
-        builder = Builder(settings, uv=find_uv())
+        builder = parts.Builder(settings, uv=parts.find_uv())
         await builder.sweep()
         stack.push_async_callback(builder.close)
-        self.gateway = Gateway(
+        self.gateway = parts.Gateway(
             max_body=settings.max_body_bytes,
             trusted_proxies=split(settings.trusted_proxies),
             response_wait=settings.web_response_wait,
         )
         stack.push_async_callback(self.gateway.close)
-        book = PortBook(settings.data_dir / "ports.json")
+        book = parts.PortBook(settings.data_dir / "ports.json")
         self.gateway.hold()
         self.gateway_port = await self._listen(book)
-        self.front = Front(settings, self.gateway)
+        self.front = parts.Front(settings, self.gateway)
         stack.push_async_callback(self.front.close)
         await self.front.open(self.gateway_port)
-        addresses = Addresses(settings, self.gateway, book, self.gateway_port, names_resolve=resolves_localhost_names())
-        self.app_logs = AppLogs(settings.data_dir / "logs" / "apps", settings.log_bytes)
+        addresses = parts.Addresses(
+            settings, self.gateway, book, self.gateway_port, names_resolve=parts.resolves_localhost_names()
+        )
+        self.app_logs = parts.AppLogs(settings.data_dir / "logs" / "apps", settings.log_bytes)
         stack.push_async_callback(self.app_logs.close)
-        self.apps = Apps(settings, self.scheduler, self.gateway, addresses, self.app_logs)
+        self.apps = parts.Apps(settings, self.scheduler, self.gateway, addresses, self.app_logs)
         stack.push_async_callback(self.apps.close)
-        self.deployments = Deployments(settings, builder, engine, self.sources, self.apps, guest)
-        self.proxy_tokens = ProxyTokens(self.store, self.apps.tokens)
-        await self.proxy_tokens.load()
-        self.deployed = DeployedApps(settings, self.store, self.apps, self.deployments)
+        self.deployments = parts.Deployments(settings, builder, engine, self.sources, self.apps, guest)
+        self.deployed = parts.DeployedApps(settings, self.apps, self.deployments)
         stack.push_async_callback(self.deployed.close)
-        await self.deployed.restore()
-        self.gateway.release()
+        seen = await glancing
+        if seen is not None:
+            parts.show_tokens(seen.tokens, self.apps.tokens)
+            await self.deployed.restore(seen.apps)
+            self.gateway.release()
+            await self.deployed.first_awake(WAKE_SECONDS)
+        await self._open_store(stack, restored=seen is not None)
         control = await asyncio.to_thread(importlib.import_module, "zygo.server.control")
         await stack.enter_async_context(control.listening(self))
+
+    async def _open_store(self, stack: contextlib.AsyncExitStack, *, restored: bool) -> None:
+        """Import and open the store, and start what needs it; without a glance that includes the deployed apps."""
+        from zygo.server import parts
+
+        module = await asyncio.to_thread(importlib.import_module, "zygo.store.store")
+        self.store = await module.Store.open(self.settings)
+        stack.push_async_callback(self.store.close)
+        self.tokens, self.audit = parts.Tokens(self.store.access), parts.Audit(self.store.access)
+        await self.tokens.load()
+        stack.push_async_callback(self.tokens.close)
+        self.proxy_tokens = parts.ProxyTokens(self.store, self.apps.tokens)
+        await self.proxy_tokens.load()
+        if not restored:
+            await self.deployed.restore_from(self.store)
+            self.gateway.release()
+        self.deployed.look_after(self.store)
+        await asyncio.to_thread(self.sources.sweep, time.time(), await self.store.kept_hashes())
 
     async def _listen(self, book: PortBook) -> int:
         """The wanted port, else the one that was taken instead last time, else the next free one, which is remembered."""

@@ -17,6 +17,8 @@ from zygo.gateway.proxy_auth import digest
 from zygo.model import ProxyToken
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from zygo.gateway.proxy_auth import Tokens
     from zygo.store.store import Store
 
@@ -34,8 +36,7 @@ class ProxyTokens:
 
     async def load(self) -> None:
         """Tell the gateway what the store holds."""
-        found = await self._store.proxy_tokens()
-        self._table.digests = MappingProxyType({token.id.encode(): bytes.fromhex(token.digest) for token in found})
+        show_tokens(await self._store.proxy_tokens(), self._table)
 
     async def create(self) -> dict[str, Any]:
         """A new token: its `id` and `secret`, which nobody can ask for again."""
@@ -57,6 +58,11 @@ class ProxyTokens:
                     f"There is no proxy token {identifier[:40]!r}. `zygo workspace proxy-tokens list` shows them."
                 )
             await self.load()
+
+
+def show_tokens(found: Iterable[ProxyToken], table: Tokens) -> None:
+    """Let the gateway know `found`, and no others."""
+    table.digests = MappingProxyType({token.id.encode(): bytes.fromhex(token.digest) for token in found})
 
 
 def _random(length: int) -> str:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from zygo.errors import StoreError
-from zygo.store.tables import HEAD, VERSION_TABLE, metadata, versions
+from zygo.store.schema import HEAD, VERSION_TABLE
+from zygo.store.tables import metadata, versions
 from zygo.version import version
 
 if TYPE_CHECKING:

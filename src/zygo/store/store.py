@@ -27,6 +27,7 @@ from zygo.store.database import PATIENCE, Database, database_for
 from zygo.store.migrate import migrate
 from zygo.store.payloads import PayloadFiles
 from zygo.store.reader import Reader
+from zygo.store.sealing import with_env, without_env
 from zygo.store.tables import apps, facts, proxy_tokens, revisions
 from zygo.store.vault import Vault
 from zygo.store.writer import Writer
@@ -272,17 +273,12 @@ class Store:
 
     def _sealed(self, spec: AppSpec) -> dict[str, Any]:
         """The two columns of `spec`: readable without its functions' env, and that sealed."""
-        env = [function.env for function in spec.functions]
-        bare = dataclasses.replace(spec, functions=tuple(dataclasses.replace(f, env={}) for f in spec.functions))
-        return {"spec": _dumps(encode(bare)), "sealed_env": self._vault.seal(_dumps(env)) if any(env) else None}
+        bare, env = without_env(spec)
+        return {"spec": _dumps(encode(bare)), "sealed_env": self._vault.seal(env) if env is not None else None}
 
     def _unsealed(self, text: str, sealed_env: str | None) -> AppSpec:
         spec = decode(AppSpec, json.loads(text))
-        if sealed_env is None:
-            return spec
-        env = json.loads(self._vault.unseal(sealed_env))
-        functions = (dataclasses.replace(f, env=own) for f, own in zip(spec.functions, env, strict=True))
-        return dataclasses.replace(spec, functions=tuple(functions))
+        return spec if sealed_env is None else with_env(spec, self._vault.unseal(sealed_env))
 
 
 def new_app_id() -> str:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-HEAD = "0004"
-"""The newest migration. A database that is at it needs none, and then Alembic is not even imported."""
-
-VERSION_TABLE = "zygo_version"
-"""Where Alembic notes the version; not its usual name, since a PostgreSQL database may hold other programs' tables."""
+from zygo.store.schema import VERSION_TABLE
 
 metadata = sa.MetaData()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-from zygo.store.tables import VERSION_TABLE, metadata
+from zygo.store.schema import VERSION_TABLE
+from zygo.store.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
