@@ -42,7 +42,8 @@ class ImageSpec:
 class WebSpec:
     """How a web function answers. `kind`: fastapi_endpoint, asgi_app, wsgi_app, web_server.
 
-    `port` and `startup_timeout` (seconds) are of a web_server: where it listens, and how long that may take.
+    `port`, `startup_timeout` (seconds) and `health_path` are of a web_server: where it listens, how long that may take, and the
+    path that must answer then, "" for none.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class WebSpec:
     """The rest of a curl line to paste, made from the signature: `?x=1` or `-H ... -d '{...}'`, see `loader`."""
     port: int = 0
     startup_timeout: float = 5.0
+    health_path: str = ""
 
 
 @dataclass(frozen=True)

@@ -217,6 +217,11 @@ class Settings:
         description="Seconds after which a request without an answer is sent to the same URL with an id, by 303, to wait on "
         "there: for load balancers that cut idle connections. `150s` is Modal's; 0: never.",
     )
+    websocket_timeout: Literal["silence", "connection"] = Field(
+        default="silence",
+        description="What a function's `timeout` bounds on a WebSocket: `silence` of both sides; "
+        "or `connection`, all of it, as Modal does.",
+    )
     idle_exit: float = Field(
         default=600.0,
         ge=0,

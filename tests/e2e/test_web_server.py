@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from websockets.sync.client import connect
 
-from e2e.http_kit import app_log, function_status
+from e2e.http_kit import Many, app_log
 from zygo.testing.harness import until
 
 if TYPE_CHECKING:
@@ -55,6 +54,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(f"{os.environ['ZYGO_CONTAINER_ID']} {self.path} {self.headers['X-Forwarded-For']}".encode())
 
     def do_POST(self):
+        if self.path == "/held":
+            self.close_connection = True
+            self.wfile.write(b"HTTP/1.1 200 OK\\\\r\\\\nConnection: close\\\\r\\\\n\\\\r\\\\n")
+            self.wfile.write(os.environb[b"ZYGO_CONTAINER_ID"] + b"\\\\n")
+            self.wfile.flush()
+            while self.rfile.readline().strip() != b"0":
+                self.rfile.readline()
+            self.wfile.write(b"done\\\\n")
+            return
         self.answer(self.rfile.read(int(self.headers["Content-Length"])))
 
     def log_message(self, *args):
@@ -123,13 +131,13 @@ def chat():
 
 
 @app.function()
-@zygo.web_server(8000, startup_timeout=1)
+@zygo.web_server(8000, startup_timeout=5)
 def elsewhere():
     start("127.0.0.1", 8001)
 
 
 @app.function()
-@zygo.web_server(8000, startup_timeout=1)
+@zygo.web_server(8000, startup_timeout=5)
 def blocks():
     subprocess.run([sys.executable, "-c", SERVER, "127.0.0.1", "8000"])
 
@@ -138,6 +146,44 @@ def blocks():
 @zygo.web_server(8000, startup_timeout=1)
 def crashes():
     subprocess.Popen([sys.executable, "-c", "import nothing_like_this"])
+
+
+HEALTH = """
+import http.server, os, sys, threading, time
+
+state = {"asked": 0}
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/health":
+            state["asked"] += 1
+            if state["asked"] == 1:
+                self.connection.close()  # no answer at all
+                return
+            self.send_response(204 if state["asked"] > 4 and sys.argv[1] != "never" else 503)
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"asked {state['asked']} times, by {self.headers['X-Forwarded-For']}".encode())
+
+    def log_message(self, *args):
+        pass
+
+http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
+"""
+
+
+@app.function()
+@zygo.web_server(8000, health_path="/health")
+def loads():
+    subprocess.Popen([sys.executable, "-c", HEALTH, "later"])
+
+
+@app.function()
+@zygo.web_server(8000, startup_timeout=5, health_path="/health")
+def never_healthy():
+    subprocess.Popen([sys.executable, "-c", HEALTH, "never"])
 
 
 @app.function()
@@ -196,10 +242,10 @@ def test_an_http_1_0_server_and_one_in_a_thread(serve: Serve, name: str) -> None
 
 
 def test_several_containers_listen_on_one_port(serve: Serve) -> None:
-    with ThreadPoolExecutor(4) as threads:
-        held = list(threads.map(lambda _: serve.get("loopback", path="/hold").text, range(4)))
-        assert held == ["end"] * 4
-    assert function_status(serve.place, "loopback")["containers"] >= 3
+    with Many(serve.url("loopback") + "/held", 3) as held:
+        assert len({one.container for one in held}) == 3
+        for one in held:
+            one.finish()
 
 
 def test_bodies_and_kept_connections(serve: Serve) -> None:
@@ -232,7 +278,7 @@ def test_a_server_that_dies_is_replaced(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("elsewhere", r"did not listen on port 8000 within 1 s. It listens on 8001: give that as port="),
+        ("elsewhere", r"did not listen on port 8000 within 5 s. It listens on 8001: give that as port="),
         ("blocks", r"serves on port 8000 and does not return. Start the server with subprocess.Popen"),
         ("crashes", r"did not listen on port 8000 within 1 s. No process of it runs any more"),
     ],
@@ -244,6 +290,19 @@ def test_a_server_that_does_not_come(serve: Serve, name: str, text: str) -> None
     if name == "crashes":
         assert "web_server(8000, startup_timeout=60)" in answer.text
         serve.wait_for("No module named 'nothing_like_this'", anywhere=True)
+
+
+def test_a_server_that_listens_before_it_is_healthy(serve: Serve) -> None:
+    assert serve.get("loads").text == "asked 5 times, by 127.0.0.1"
+
+
+def test_a_server_that_never_is_healthy(serve: Serve) -> None:
+    answer = serve.get("never_healthy")
+    assert answer.status_code in (500, 502)
+    said = answer.text
+    assert "The server of 'never_healthy' listened on port 8000, but was not healthy within 5 s" in said
+    assert "GET /health answered 503 Service Unavailable, and 2xx or 3xx is meant." in said
+    assert "write @zygo.web_server(8000, health_path='/health', startup_timeout=60)." in said
 
 
 def test_each_container_has_its_network_and_the_outside_unless_blocked(serve: Serve) -> None:

@@ -152,6 +152,7 @@ async def rig(
     max_body: int = 2**30,
     trusted_proxies: tuple[str, ...] = (),
     response_wait: float = 0.0,
+    tunnels_end: bool = False,
     **options: Any,
 ) -> AsyncIterator[Rig]:
     """A gateway in front of containers on `paths`. `options` go to the Endpoint. Nothing may be left in flight."""
@@ -171,6 +172,7 @@ async def rig(
         max_body=max_body,
         trusted_proxies=trusted_proxies,
         response_wait=response_wait,
+        tunnels_end=tunnels_end,
     )
     port = await gateway.start("127.0.0.1", 0)
     try:

@@ -14,6 +14,8 @@ from websockets.typing import Subprotocol
 from integration.proxy_kit import HOST, get, last, rig, run, scripted, until, uvicorn_at
 
 if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
     from integration.proxy_kit import Receive, Scope, Send
 
 pytestmark = pytest.mark.timeout(30)
@@ -138,9 +140,11 @@ def test_a_tunnel_ends_with_silence_and_not_with_time() -> None:
         async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-            while data := await reader.read(65536):
+            while (data := await reader.read(65536)) and data[:1] != b"\x88":
                 writer.write(data)
                 await writer.drain()
+            assert data == b"\x88\x8f\0\0\0\0\x03\xe9nothing came."
+            assert await reader.read() == b""
             ended.set()
 
         async with scripted(script) as path, rig(path, timeout=0.6) as r, await r.connect() as c:
@@ -155,6 +159,38 @@ def test_a_tunnel_ends_with_silence_and_not_with_time() -> None:
             async with asyncio.timeout(10):
                 await ended.wait()
             assert "nothing was sent for 0.6 s" in str((await r.record()).error)
+
+    run(main())
+
+
+async def use(ws: ClientConnection) -> None:
+    while True:
+        await ws.send("in use")
+        assert await ws.recv() == "in use"
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("deflate", ["deflate", None])
+def test_a_setting_ends_a_websocket_although_it_is_in_use(deflate: str | None) -> None:
+    async def main() -> None:
+        left: list[tuple[int, str]] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            while (message := await receive())["type"] != "websocket.disconnect":
+                await send({"type": "websocket.send", "text": message["text"]})
+            left.append((message["code"], message["reason"]))
+
+        async with uvicorn_at(app) as path, rig(path, timeout=0.5, tunnels_end=True) as r:
+            address = f"ws://{HOST}:{r.port}/"
+            async with ws_connect(address, host="127.0.0.1", port=r.port, compression=deflate, proxy=None) as ws:
+                with pytest.raises(ConnectionClosed) as closed:
+                    await use(ws)
+                assert closed.value.rcvd is not None
+                assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, "time is over.")
+            await until(lambda: left == [(1001, "time is over.")], "the application was told")
+            assert (await r.record()).error == "the connection lasted 0.5 s, the function's timeout"
 
     run(main())
 

@@ -303,12 +303,33 @@ def test_a_web_server_records_where_it_listens() -> None:
     factory.__qualname__ = "factory"
     function = app.function()(zygo.web_server(8080, startup_timeout=600, label="ui")(factory))
     assert function.web == WebSpec("web_server", label="ui", port=8080, startup_timeout=600.0)
+    healthy = zygo.web_server(8080, health_path="/health?full=1")(factory)
+    assert healthy.web is not None
+    assert healthy.web.health_path == "/health?full=1"
     spec = function.spec()
     assert spec.own_network
     assert spec.startup_timeout == 900.0, "a start may take what the server is given"
     for wrong in (0, -1, "5"):
         with pytest.raises(InvalidError, match="startup_timeout"):
             zygo.web_server(8000, startup_timeout=wrong)(factory)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("written", "mended"),
+    [
+        ("'health'", "/health"),
+        ("'http://localhost:8000/up'", "/up"),
+        ("'/he alth'", "/health"),
+        ("'/a#b'", "/a"),
+        ("''", "/health"),
+        ("b'/health'", "/health"),
+        ("True", "/health"),
+    ],
+)
+def test_a_health_path_that_is_none(refusal: Callable[[str], str], written: str, mended: str) -> None:
+    message = refusal(f"@app.function()\n@zygo.web_server(8000, health_path={written})\ndef web(): ...")
+    assert "must be a path on the server's port that starts with a slash" in message
+    assert f'Use health_path="{mended}".' in message
 
 
 @pytest.mark.parametrize(

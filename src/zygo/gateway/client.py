@@ -60,7 +60,8 @@ class ClientConnection(asyncio.Protocol):
         self.current: Exchange | None = None
         self.queue: deque[Exchange] = deque()
         self.tunnel: Upstream | None = None
-        self._tunnel_seen = self._silence = 0.0
+        self._tunnel_seen = 0.0
+        self._silence = self._tunnel_until = NEVER
         self.gone = False
         self.write_paused = False
         self._trusted = False
@@ -220,12 +221,12 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel_seen = monotonic()
         self.write(data)
 
-    def begin_tunnel(self, upstream: Upstream, silence: float) -> None:
-        """From now on, bytes go to and fro, until none has for `silence` seconds."""
+    def begin_tunnel(self, upstream: Upstream, *, silence: float = NEVER, until: float = NEVER) -> None:
+        """From now on, bytes go to and fro, until none has for `silence` seconds, or `until` then."""
         self.tunnel = upstream
-        self._silence = silence
+        self._silence, self._tunnel_until = silence, until
         self._tunnel_seen = monotonic()
-        self.deadline = self._tunnel_seen + silence
+        self.deadline = min(self._tunnel_seen + silence, until)
         early, self._early = self._early, None
         if early:
             upstream.write(b"".join(early))
@@ -298,10 +299,11 @@ class ClientConnection(asyncio.Protocol):
         current, receiving = self.current, self._receiving
         limits = self.gateway.limits
         if self.tunnel is not None and current is not None:
-            if now < self._tunnel_seen + self._silence:
-                self.deadline = self._tunnel_seen + self._silence
+            until = min(self._tunnel_seen + self._silence, self._tunnel_until)
+            if now < until:
+                self.deadline = until
             else:
-                current.tunnel_silent(self._silence)
+                current.tunnel_expired()
             return
         if self._half_closed and now >= self._half_closed:
             self.abort()

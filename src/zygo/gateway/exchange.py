@@ -37,8 +37,8 @@ MAX_MOVES = 3
 EXPLAIN_SECONDS = 0.1
 """Under serve a 502 waits this long for the reason, which is known a moment after the connection broke."""
 
-_SILENT = b"\x88\x0f\x03\xe9" + b"nothing came."
-"""A WebSocket's close frame, unmasked as a server's: 1001, going away."""
+_SILENT, _TIMED_OUT = b"\x03\xe9nothing came.", b"\x03\xe9time is over."
+"""What is in a WebSocket's close frame: 1001, going away."""
 
 CLIENT_LEFT: Final = 499
 """The status in the log of a request whose client did not wait for the answer."""
@@ -313,18 +313,28 @@ class Exchange:
     # -- tunnels ----------------------------------------------------------------------------------------------------
 
     def tunnel_begun(self) -> None:
-        """The container switched protocols: from now on bytes are bytes, and the function's timeout is for silence."""
+        """The container switched protocols: from now on bytes are bytes, and the timeout is for silence, or goes on."""
         assert self.upstream is not None
         assert self.endpoint is not None
         self.tunnelling = True
-        self.client.begin_tunnel(self.upstream, self.endpoint.timeout)
+        if self.client.gateway.tunnels_end:
+            self.client.begin_tunnel(self.upstream, until=self.deadline)
+        else:
+            self.client.begin_tunnel(self.upstream, silence=self.endpoint.timeout)
 
-    def tunnel_silent(self, seconds: float) -> None:
-        """Nothing has come from either side for so long: end it, a WebSocket as its own protocol does."""
-        self.error = f"nothing was sent for {seconds:g} s, the function's timeout"
+    def tunnel_expired(self) -> None:
+        """Nothing has come from either side for too long, or it has lasted too long: end it, a WebSocket as its own protocol
+        does."""
+        assert self.endpoint is not None
+        whole = self.client.gateway.tunnels_end
+        said = "the connection lasted" if whole else "nothing was sent for"
+        self.error = f"{said} {self.endpoint.timeout:g} s, the function's timeout"
         upstream, self.upstream = self.upstream, None
         if self.head.upgrade.lower() == b"websocket":
-            self.client.write(_SILENT)
+            payload = _TIMED_OUT if whole else _SILENT
+            self.client.write(b"\x88%c%b" % (len(payload), payload))
+            if upstream is not None:  # what goes to a server is masked, be it with zeros
+                upstream.write(b"\x88%c\0\0\0\0%b" % (0x80 | len(payload), payload))
         if upstream is not None:
             upstream.detach()
             upstream.close()

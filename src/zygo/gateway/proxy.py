@@ -54,7 +54,8 @@ class Gateway:
 
     `max_body` bounds a request's body in bytes where its endpoint does not. `trusted_proxies` are the addresses or
     networks whose X-Forwarded headers are believed. A request that has no answer after `response_wait` seconds is answered
-    303 and fetched by another one (long.py); 0 for never. Holds its listeners and connections until `close`.
+    303 and fetched by another one (long.py); 0 for never. With `tunnels_end` a function's timeout ends tunnels, however much they
+    are in use; otherwise only silence of that length does. Holds its listeners and connections until `close`.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Gateway:
         limits: Limits | None = None,
         trusted_proxies: Iterable[str] = (),
         response_wait: float = 0.0,
+        tunnels_end: bool = False,
     ) -> None:
         self.routes = routes or Routes()
         self.functions = Routes()
@@ -72,6 +74,7 @@ class Gateway:
         self.max_body = max_body
         self.limits = limits or Limits()
         self.response_wait = response_wait
+        self.tunnels_end = tunnels_end
         self.exchange: type[Exchange] = LongExchange if response_wait else Exchange
         self.kept = Kept()
         self.proxies = TrustedProxies(trusted_proxies)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from zygo.guest.entry import Entry
+    from zygo.model import WebSpec
 
 POLL, POLL_LIMIT = 0.002, 0.05
 """Seconds between looks for the port, doubled up to the limit. A foreign server does not say when it listens, so this is looked
@@ -87,7 +88,12 @@ class WebServer:
                 f"a port that is free."
             )
         self._start(web.startup_timeout)
-        self.tunnel = Tunnel(self.function.name, web.port, self._wait(web.port, web.startup_timeout))
+        deadline = time.monotonic() + web.startup_timeout
+        host = self._wait(web.port, deadline)
+        if web.health_path:
+            self._wait_for_health(web, deadline)
+            host = ports.listeners().get(web.port, [host])[0]
+        self.tunnel = Tunnel(self.function.name, web.port, host)
         return None
 
     def _start(self, seconds: float) -> None:
@@ -114,9 +120,31 @@ class WebServer:
             timer.cancel()
             signal.signal(signal.SIGUSR1, before)
 
-    def _wait(self, port: int, seconds: float) -> str:
+    def _wait_for_health(self, web: WebSpec, deadline: float) -> None:
+        from zygo.guest import health
+
+        said = health.wait(
+            lambda: ports.listeners().get(web.port, ["127.0.0.1"])[0], web.port, web.health_path, deadline
+        )
+        if said is None:
+            return
+        longer = (
+            f"web_server({web.port}, health_path={web.health_path!r}, startup_timeout={_longer(web.startup_timeout)})"
+        )
+        gone = (
+            ""
+            if ports.others() or threading.active_count() > 1
+            else " No process of it runs any more; its output above says why."
+        )
+        raise ExecutionError(
+            f"The server of {self.function.name!r} listened on port {web.port}, but was not healthy within "
+            f"{web.startup_timeout:g} s: GET {web.health_path} {said}, and 2xx or 3xx is meant.{gone} Give health_path= the path "
+            f"that says so. If it only needs longer, write @zygo.{longer}."
+        )
+
+    def _wait(self, port: int, deadline: float) -> str:
         """The address of the server, once it listens."""
-        deadline, pause = time.monotonic() + seconds, POLL
+        seconds, pause = self.function.web.startup_timeout if self.function.web else 0.0, POLL
         while True:
             found = ports.listeners()
             if port in found:
@@ -131,8 +159,12 @@ class WebServer:
             said = " No process of it runs any more; its output above says why."
         raise ExecutionError(
             f"The server of {self.function.name!r} did not listen on port {port} within {seconds:g} s.{said} If it only needs "
-            f"longer, write @zygo.web_server({port}, startup_timeout={max(60, int(seconds * 4))})."
+            f"longer, write @zygo.web_server({port}, startup_timeout={_longer(seconds)})."
         )
+
+
+def _longer(seconds: float) -> int:
+    return max(60, int(seconds * 4))
 
 
 def end_others(seconds: float) -> None:

@@ -165,6 +165,19 @@ def check_seconds(owner: str, name: str, value: object) -> float:
     return _seconds(owner, name, value)
 
 
+def check_health_path(owner: str, path: object) -> str:
+    """The path of a web_server's health, "" for none. Raises InvalidError."""
+    if path is None:
+        return ""
+    if not isinstance(path, str) or not re.fullmatch(r"/[!-\"$-~]*", path):
+        stem = re.sub(r"^.*?://[^/]*|#.*|[^!-~]", "", path).lstrip("/") if isinstance(path, str) else ""
+        raise InvalidError(
+            f"{owner}: health_path={path!r} must be a path on the server's port that starts with a slash, in ASCII "
+            f'without blanks. Use health_path="/{stem or "health"}".'
+        )
+    return path
+
+
 def check_batch(owner: str, size: object, wait_ms: object) -> BatchPolicy:
     """What `@batched` asks for, checked."""
     for name, value, least, most in (("max_batch_size", size, 1, 1000), ("wait_ms", wait_ms, 0, 600_000)):

@@ -179,6 +179,7 @@ def web_server(
     *positional: Any,
     port: int | None = None,
     startup_timeout: float = 5.0,
+    health_path: str | None = None,
     label: str | None = None,
     custom_domains: Iterable[str] | None = None,
     requires_proxy_auth: bool = False,
@@ -187,7 +188,8 @@ def web_server(
 
     Arguments:
         port: 1 to 65535, may be given by position. Each container has its own ports.
-        startup_timeout: seconds for the server to listen, on any address.
+        startup_timeout: seconds for the server to listen, on any address, and to be healthy.
+        health_path: a path that must answer a GET with 2xx or 3xx before requests come; listening is enough without.
         label, custom_domains, requires_proxy_auth: as for `fastapi_endpoint`.
 
     Raises InvalidError for a use that cannot work, with the corrected code.
@@ -207,7 +209,8 @@ def web_server(
             )
         web = _web("web_server", owner, label, custom_domains, requires_proxy_auth)
         seconds = parameters.check_seconds(owner, "startup_timeout", startup_timeout)
-        partial.web = WebSpec(**web, port=port, startup_timeout=seconds)
+        health = parameters.check_health_path(owner, health_path)
+        partial.web = WebSpec(**web, port=port, startup_timeout=seconds, health_path=health)
         return partial
 
     return decorate

@@ -193,6 +193,7 @@ class Server:
             max_body=settings.max_body_bytes,
             trusted_proxies=split(settings.trusted_proxies),
             response_wait=settings.web_response_wait,
+            tunnels_end=settings.websocket_timeout == "connection",
         )
         stack.push_async_callback(self.gateway.close)
         book = parts.PortBook(settings.data_dir / "ports.json")
