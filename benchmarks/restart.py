@@ -48,20 +48,19 @@ def run(plan: Plan) -> Result:
         programs.plain(platform.sources)
         found = platform.zygo("deploy", str(programs.endpoint(platform.sources, "hello")))
         host = httpx.URL(found["functions"][0]["hostname_url"]).netloc.decode()
-        children: list[processes.Child] = []
+        server = _Server(platform, port, host)
         try:
             for number in range(-1, 2 * count):
                 rebooting = number >= count
-                _kill(platform, children, everything=rebooting)
-                child, listens, answers = _start(platform, port, host)
-                children.append(child)
+                server.kill(everything=rebooting)
+                listens, answers = server.start()
                 if number < 0:
                     continue  # the one that wrote the byte code
                 listening.append(listens)
                 (rebooted if rebooting else killed).append(answers)
                 plain.append(_uvicorn(platform))
         finally:
-            _kill(platform, children, everything=True)
+            server.kill(everything=True)
     first = Figure("zygo, the server was killed", "ms", per(killed, 1e3))
     reboot = Figure("zygo, reboot", "ms", per(rebooted, 1e3))
     peer = Figure("uvicorn, from its start", "ms", per(plain, 1e3))
@@ -75,42 +74,50 @@ def run(plan: Plan) -> Result:
     return result
 
 
-def _kill(platform: Platform, children: list[processes.Child], *, everything: bool) -> None:
-    """SIGKILL to the server. What it leaves ends by itself; as after a reboot that is killed too, and its sockets are gone."""
-    pid = children[-1].pid if children else int(platform.status()["pid"])
-    below = processes.tree(pid)
-    processes.kill_and_wait(below if everything else {pid})
-    if children:
-        children.pop().end(signal.SIGKILL)
-    wait_for("the end of the containers", lambda: not any(map(_runs, below)), processes.END_SECONDS)
-    if everything:
-        shutil.rmtree(platform.folder / "r")
+class _Server:
+    """The server of `platform`, first as a command has started it, then as `start` does."""
+
+    def __init__(self, platform: Platform, port: int, host: str) -> None:
+        self._platform, self._port, self._host = platform, port, host
+        self._child: processes.Child | None = None
+        self._pid = int(platform.status()["pid"])
+
+    def kill(self, *, everything: bool) -> None:
+        """SIGKILL to the server. What it leaves ends by itself; for a reboot that is killed too, and the sockets are gone."""
+        below = processes.tree(self._pid)
+        processes.kill_and_wait(below if everything else {self._pid} & below)
+        if self._child is not None:
+            self._child.end(signal.SIGKILL)
+        wait_for("the end of the containers", lambda: not any(map(_runs, below)), ANSWER_SECONDS)
+        if everything:
+            shutil.rmtree(self._platform.folder / "r", ignore_errors=True)
+
+    def start(self) -> tuple[float, float]:
+        """Seconds until its port takes connections, and until the first answer."""
+        folder = self._platform.folder
+        began = time.monotonic()
+        command = [sys.executable, "-P", "-m", "zygo.server.main", "--foreground"]
+        child = self._child = processes.Child(
+            command, cwd=folder, output=folder / "server.log", environment=self._platform.environment
+        )
+        self._pid = child.pid
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self._port)).close()
+                break
+            except ConnectionRefusedError:
+                if child.process.poll() is not None or time.monotonic() - began > ANSWER_SECONDS:
+                    raise RuntimeError(f"the server did not start: {child.said()[-2000:]}") from None
+                time.sleep(LOOK_SECONDS)
+        listens = time.monotonic() - began
+        answer = client.get(self._port, "/?x=4", host=self._host)
+        if answer.status != 200:
+            raise RuntimeError(f"the first answer was {answer.status}: {answer.body!r}, {child.said()[-2000:]}")
+        return listens, time.monotonic() - began
 
 
 def _runs(pid: int) -> bool:
     return bool(processes.tree(pid))
-
-
-def _start(platform: Platform, port: int, host: str) -> tuple[processes.Child, float, float]:
-    """The process, and the seconds until its port takes connections and until the first answer."""
-    began = time.monotonic()
-    command = [sys.executable, "-P", "-m", "zygo.server.main", "--foreground"]
-    child = processes.Child(
-        command, cwd=platform.sources, output=platform.folder / "server.log", environment=platform.environment
-    )
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            break
-        except ConnectionRefusedError:
-            if child.process.poll() is not None or time.monotonic() - began > ANSWER_SECONDS:
-                raise RuntimeError(f"the server did not start: {child.said()[-2000:]}") from None
-            time.sleep(LOOK_SECONDS)
-    listens = time.monotonic() - began
-    answer = client.get(port, "/?x=4", host=host)
-    if answer.status != 200:
-        raise RuntimeError(f"the first answer was {answer.status}")
-    return child, listens, time.monotonic() - began
 
 
 def _uvicorn(platform: Platform) -> float:

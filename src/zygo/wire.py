@@ -27,15 +27,26 @@ MAX_FDS = 16
 _FD_SIZE = array.array("i").itemsize
 
 
+class PeerGoneError(ConnectionError):
+    """The other end of the control socket is gone: there is nobody to say it to, and nothing left to do."""
+
+
 def send(sock: socket.socket, message: dict[str, Any], fds: tuple[int, ...] | list[int] = ()) -> None:
-    """Send one message with descriptors. Raises ValueError when it is too large, OSError when the other end is gone."""
+    """Send one message with descriptors.
+
+    Raises ValueError when it is too large, PeerGoneError when the other end is gone, OSError (BlockingIOError) when it cannot be
+    sent now.
+    """
     data = json.dumps(message, separators=(",", ":")).encode()
     if len(data) > MAX_MESSAGE:
         raise ValueError(f"message {message.get('type')!r} has {len(data)} bytes; at most {MAX_MESSAGE} are allowed")
-    if fds:
-        sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
-    else:
-        sock.sendmsg([data])
+    try:
+        if fds:
+            sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+        else:
+            sock.sendmsg([data])
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise PeerGoneError(error.errno, "the other end of the control socket is gone") from None
 
 
 def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
@@ -44,9 +55,14 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     Raises ValueError on anything that is not a JSON object (its descriptors are closed), BlockingIOError when the
     socket does not block and nothing is there.
     """
-    data, ancillary, flags, _ = sock.recvmsg(
-        MAX_MESSAGE + 1024, socket.CMSG_SPACE(MAX_FDS * _FD_SIZE), getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-    )
+    try:
+        data, ancillary, flags, _ = _recv(sock)
+    except ConnectionResetError:
+        # Said once, when the other end left messages of ours unread. Its own last words are still in the queue behind it.
+        try:
+            data, ancillary, flags, _ = _recv(sock)
+        except ConnectionResetError:
+            return None, []
     fds: list[int] = []
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -66,6 +82,12 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
         _close(fds)
         raise ValueError(str(error)) from None
     return message, fds
+
+
+def _recv(sock: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+    return sock.recvmsg(
+        MAX_MESSAGE + 1024, socket.CMSG_SPACE(MAX_FDS * _FD_SIZE), getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+    )
 
 
 def _close(fds: list[int]) -> None:

@@ -102,6 +102,25 @@ def test_rolling_at_max_containers_while_a_stream_is_in_flight(
     assert Held(url).finish() == "2"
 
 
+def test_a_second_rolling_deploy_while_a_stream_of_the_first_revision_is_open(
+    deploys: Place, write: Callable[..., Path]
+) -> None:
+    """One container more than max_containers, and not one for each revision that is still at work."""
+    seen = len(lives(deploys))
+    url = deploys.deploy(write(program(1)))["urls"]["switch"]
+    with contextlib.closing(_Leaving(Held(url))) as stream:
+        deploys.deploy(write(program(2)))
+        assert Held(url).finish() == "2"
+        deploys.deploy(write(program(3)))
+        assert Held(url).finish() == "3"
+        events = lives(deploys)[seen:]
+        assert ("down", 1) not in events
+        assert events.index(("down", 2)) < events.index(("up", 3))
+        assert stream.held.finish() == "1"
+    wait_for(deploys, "down", 1, seen)
+    assert most(lives(deploys)[seen:]) == 2
+
+
 class _Leaving:
     def __init__(self, held: Held) -> None:
         self.held = held

@@ -52,7 +52,7 @@ class Running:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(20)
         command = [sys.executable, "-c", SERVER, str(theirs.fileno()), reap]
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, text=True)
         theirs.close()
         self.stranger = self.receive("up")["stranger"]
 
@@ -65,7 +65,9 @@ class Running:
 
     def close(self) -> int:
         self.control.close()
-        return self.process.wait(20)
+        if self.process.poll() is None:
+            assert self.process.communicate(timeout=20)[1] == "", "it ends without a word"
+        return self.process.returncode
 
 
 @pytest.fixture(params=["all", "own"])
@@ -105,5 +107,12 @@ def test_descriptors_of_what_it_does_not_know_are_closed(server: Running) -> Non
 def test_what_is_not_a_message_ends_it() -> None:
     running = Running("own")
     running.control.send(b"not json")
-    assert running.process.wait(20) == 0
-    running.control.close()
+    assert running.process.communicate(timeout=20)[1] == ""
+    assert running.close() == 0
+
+
+def test_one_whose_answer_nobody_can_hear_ends_without_a_word(server: Running) -> None:
+    """The server was killed between its question and the answer: no traceback in anybody's log."""
+    for _ in range(20):
+        wire.send(server.control, {"type": "look"})
+    assert server.close() == 0

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from fake_engine import SECONDS, FakeRevision, FakeTraffic, settle, spec
+from zygo.errors import ContainerError
 from zygo.model import ScalePolicy
 from zygo.scheduler.loop import Scheduler
 from zygo.scheduler.pool import Pool
@@ -42,6 +46,12 @@ class World:
         )
         self.pools.append(pool)
         self.scheduler.add(pool, policy or ScalePolicy())
+        return pool, traffic, revision
+
+    def limited(self, most: int, boot: str = "ready") -> tuple[Pool, FakeTraffic, FakeRevision]:
+        """A pool whose function says max_containers=`most`."""
+        pool, traffic, revision = self.pool(ScalePolicy(max_containers=most), boot)
+        pool.spec = replace(pool.spec, policy=ScalePolicy(max_containers=most))
         return pool, traffic, revision
 
     async def close(self) -> None:
@@ -242,3 +252,103 @@ def test_a_failed_function_refuses_those_who_wait_until_it_is_tried_again() -> N
         await traffic.until(lambda: pool.ready == 1)
 
     run(test)
+
+
+def at_max(most: int, *pools: tuple[int, bool]) -> None:
+    """Proves a new revision over `pools`, oldest first and the last one active: each with so many containers, busy or idle."""
+
+    async def test(world: World) -> None:
+        made = [world.limited(most) for _ in pools]
+        before = [pool for pool, _, _ in made]
+        for (pool, traffic, _), (count, is_busy) in zip(made, pools, strict=True):
+            for _ in range(count):
+                pool.start_one()
+            await traffic.until(lambda pool=pool, count=count: pool.ready == count)
+            for member in pool.members():
+                traffic.busy[member.id] = int(is_busy)
+                traffic.idle[member.id] = time.monotonic()
+        leaving = [asyncio.create_task(world.scheduler.drain(pool)) for pool in before[:-1]]
+        world.scheduler.add(before[-1], before[-1].spec.policy, before[:-1])
+        new, _, _ = world.limited(most)
+        world.scheduler.remove(new)  # the switch adds it
+        waited: list[bool] = []
+
+        async def prove() -> None:
+            async with world.scheduler.proving(new, before, lambda: waited.append(True)):
+                assert sum(pool.total for pool in before) <= most
+                await new.prove()
+                await settle()
+                assert sum(pool.total for pool in world.pools) <= most + 1
+
+        proof = asyncio.create_task(prove())
+        await settle()
+        if sum(count for count, _ in pools) > most and pools[-1][1]:
+            assert waited
+            assert new.total == 0
+            # Somebody is done: of the active revision, which goes on with so many less.
+            _, traffic, _ = made[-1]
+            traffic.busy[before[-1].members()[0].id] = 0
+            world.scheduler.poke()
+        await proof
+        assert new.ready == 1
+        for _, traffic, _ in made:
+            traffic.busy.clear()
+        world.scheduler.poke()
+        await asyncio.gather(*leaving)
+
+    run(test)
+
+
+def test_a_proof_is_the_one_container_more_than_max_containers() -> None:
+    at_max(1, (1, False))
+    at_max(1, (1, True))
+    at_max(4, (4, True))
+
+
+def test_with_one_leaving_the_active_revision_gives_up_its_idle_container_for_the_proof() -> None:
+    at_max(1, (1, True), (1, False))
+    at_max(4, (1, True), (4, False))
+
+
+def test_with_one_leaving_and_all_busy_the_proof_waits_for_one_that_is_done() -> None:
+    at_max(1, (1, True), (1, True))
+    at_max(2, (1, True), (2, True))
+
+
+def test_after_a_proof_that_failed_the_active_revision_has_its_containers_again() -> None:
+    async def test(world: World) -> None:
+        old, old_traffic, _ = world.limited(1)
+        old.start_one()
+        await old_traffic.until(lambda: old.ready == 1)
+        old_traffic.busy["c-1"] = 1
+        leaving = asyncio.create_task(world.scheduler.drain(old))
+        active, traffic, _ = world.limited(1)
+        world.scheduler.add(active, active.spec.policy, [old])
+        traffic.queue = 1
+        world.scheduler.poke()
+        await traffic.until(lambda: active.ready == 1)
+        traffic.queue = 0
+        traffic.idle["c-1"] = time.monotonic()
+        new, _, revision = world.limited(1, boot="never")
+        world.scheduler.remove(new)
+        proof = asyncio.create_task(_proof(world, new, [old, active]))
+        while not revision.made:  # noqa: ASYNC110 - nobody reports it
+            await asyncio.sleep(0)
+        traffic.queue = 1
+        world.scheduler.poke()
+        await settle()
+        assert active.total == 0, "its requests wait while the new revision is proven"
+        revision.made[0].die(1, "no luck")
+        with pytest.raises(ContainerError, match="no luck"):
+            await proof
+        await traffic.until(lambda: active.ready == 1)
+        old_traffic.busy.clear()
+        world.scheduler.poke()
+        await leaving
+
+    run(test)
+
+
+async def _proof(world: World, new: Pool, before: list[Pool]) -> None:
+    async with world.scheduler.proving(new, before, lambda: None):
+        await new.prove()

@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zygo import wire
@@ -107,7 +107,7 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=40)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=40)
 @given(st.dictionaries(st.text(min_size=1), _json, max_size=4))
 def test_whatever_json_says_arrives_as_it_was(content: dict[str, object]) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -115,3 +115,30 @@ def test_whatever_json_says_arrives_as_it_was(content: dict[str, object]) -> Non
         message = {**content, "type": "t"}
         wire.send(ours, message)
         assert wire.receive(theirs) == (message, [])
+
+
+def test_the_last_words_of_a_peer_that_left_ours_unread_are_read(pair: Pair) -> None:
+    ours, theirs = pair
+    wire.send(ours, {"type": "never read"})
+    wire.send(theirs, {"type": "last"})
+    wire.send(theirs, {"type": "words"})
+    theirs.close()
+    assert [wire.receive(ours)[0] for _ in range(3)] == [{"type": "last"}, {"type": "words"}, None]
+
+
+def test_a_peer_that_left_ours_unread_and_said_nothing_is_gone(pair: Pair) -> None:
+    ours, theirs = pair
+    wire.send(ours, {"type": "never read"})
+    theirs.close()
+    assert wire.receive(ours) == (None, [])
+
+
+def test_to_a_peer_that_is_gone_nothing_can_be_said(pair: Pair) -> None:
+    ours, theirs = pair
+    theirs.close()
+    read, write = os.pipe()
+    for fds in ([], [write]):
+        with pytest.raises(wire.PeerGoneError):
+            wire.send(ours, {"type": "t"}, fds)
+    os.close(read)
+    os.close(write)

@@ -70,6 +70,8 @@ def run(zygote: RevisionZygote, message: dict[str, Any], fds: list[int]) -> int:
         app.exit(host.run)
         atexit._run_exitfuncs()
         return tunnel.EXIT_SERVER_DIED if app.tunnel is not None and app.tunnel.died else 0
+    except wire.PeerGoneError:
+        return 1  # given up while it started: the server knows why, and the app's log is not for it
     except BaseException as error:
         text, file, line = tracebacks.describe(error, zygote.source)
         from zygo.guest import serve
@@ -99,7 +101,7 @@ def _join_network(control: socket.socket, kind: str) -> None:
         wire.send(control, {"type": "network"})
         message, _ = wire.receive(control)
         if message is None:
-            raise ConnectionError("the server is gone")
+            raise wire.PeerGoneError("the server is gone")
 
 
 def _limit(limits: dict[str, int]) -> None:

@@ -56,7 +56,10 @@ class ForkServer:
             for fd, _ in poller.poll():
                 if fd == self._wake_read:
                     _drain(self._wake_read)
-                    self._reap()
+                    try:
+                        self._reap()
+                    except wire.PeerGoneError:
+                        return
                 elif not self._receive():
                     return
 
@@ -80,7 +83,10 @@ class ForkServer:
             for fd in fds:
                 os.close(fd)
         else:
-            handler(message, fds)
+            try:
+                handler(message, fds)
+            except wire.PeerGoneError:
+                return False
         return True
 
     def _reap(self) -> None:

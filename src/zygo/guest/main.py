@@ -78,10 +78,13 @@ class ImageZygote:
             from zygo.guest import revision
 
             code = revision.enter(self.server, message, fds, self.options["sandboxed"])
-        except BaseException:
-            import traceback
+        except BaseException as error:
+            from zygo import wire
 
-            traceback.print_exc()
+            if not isinstance(error, wire.PeerGoneError):
+                import traceback
+
+                traceback.print_exc()
         finally:
             os._exit(code)
 

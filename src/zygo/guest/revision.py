@@ -175,6 +175,8 @@ class RevisionZygote:
             if self.sandboxed:
                 os.close(self._pid_namespace)
             code = container.run(self, message, fds)
+        except wire.PeerGoneError:
+            pass  # given up while it started: the server knows why, and the app's log is not for it
         except BaseException:
             import traceback
 

@@ -265,8 +265,13 @@ class RevisionZygote:
             return
         _close_all(fds)
         if kind == "exited" and container is not None:
+            status = message.get("status")
+            if not isinstance(status, int):
+                raise ValueError(
+                    "an exit status that is no number"
+                )  # ends the channel, and so every container of this zygote
             del self._containers[container.id]
-            container.exit_status(int(message.get("status") or 0))
+            container.exit_status(status)
         elif kind == "loaded" and not self._loaded.done():
             unfit = message.get("unfit")
             self._loaded.set_result(

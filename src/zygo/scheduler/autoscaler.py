@@ -80,14 +80,15 @@ def decide(
     )
 
 
-def during_switch(policy: ScalePolicy, leaving: int) -> ScalePolicy:
-    """`policy` for a revision that takes over while `leaving` containers of the ones before it still finish their requests.
+def during_switch(policy: ScalePolicy, others: int, least: int = 1) -> ScalePolicy:
+    """`policy` for a revision while `others` containers are those of the same function's other revisions.
 
     One container more than max_containers is allowed meanwhile, so that there is always one of the new revision: with
-    max_containers=1 and one leaving, one may start; with 4 and three leaving, two.
+    max_containers=1 and one leaving, one may start; with 4 and three leaving, two. `least` is 0 for the active revision while a
+    newer one is proven: with max_containers=1, one leaving and one to be proven, it has none, and its requests wait.
     """
-    if policy.max_containers is None or not leaving:
+    if policy.max_containers is None or not others:
         return policy
-    ceiling = max(1, policy.max_containers + 1 - leaving)
+    ceiling = max(least, policy.max_containers + 1 - others)
     ceiling = min(ceiling, policy.max_containers)
     return replace(policy, max_containers=ceiling, min_containers=min(policy.min_containers, ceiling))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zygo.scheduler.autoscaler import decide, during_switch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from zygo.model import ScalePolicy
     from zygo.scheduler.pool import Pool
@@ -19,6 +21,20 @@ TICK = 5.0
 
 STARTS_PER_CORE = 4
 """Containers that may be starting at once. A start is milliseconds of work; more at once only make the first ones later."""
+
+
+@dataclass(eq=False)
+class _Proof:
+    """A pool whose first container is proven before it takes over from those in `before`; `room` is done once there is room for
+    it."""
+
+    before: tuple[Pool, ...]
+    room: asyncio.Future[None]
+
+    def has_room(self, policy: ScalePolicy, policies: Sequence[ScalePolicy]) -> bool:
+        limits = [each.max_containers for each in (policy, *policies)]
+        most = max(0 if limit is None else limit for limit in limits)
+        return None in limits or sum(old.total for old in self.before) <= most
 
 
 class Scheduler:
@@ -36,6 +52,7 @@ class Scheduler:
         self._pools: dict[Pool, ScalePolicy] = {}
         self._after: dict[Pool, tuple[Pool, ...]] = {}
         self._draining: dict[Pool, asyncio.Future[None]] = {}
+        self._proving: dict[Pool, _Proof] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._poked = False
         self._full_said = False
@@ -49,6 +66,25 @@ class Scheduler:
         self._pools[pool] = policy
         self._after[pool] = tuple(after)
         self.poke()
+
+    @contextlib.asynccontextmanager
+    async def proving(self, pool: Pool, before: Sequence[Pool], on_wait: Callable[[], None]) -> AsyncIterator[None]:
+        """Around the proof of `pool`, which is to replace those in `before`: with its container, the function has one more than
+        its max_containers at most, over all of them. Begins once there is room; `on_wait` is called when there is none yet.
+
+        Room comes when draining containers have ended, or the active revision has an idle one: it is stopped, and the active
+        revision has so many less until the proof is over.
+        """
+        proof = self._proving[pool] = _Proof(tuple(before), asyncio.get_running_loop().create_future())
+        try:
+            if not proof.has_room(self.policy(pool), [self.policy(old) for old in before]):
+                on_wait()
+                self.poke()
+                await proof.room
+            yield
+        finally:
+            del self._proving[pool]
+            self.poke()
 
     def policy(self, pool: Pool) -> ScalePolicy:
         """What `pool` is kept at; its function's own policy when nothing else was said."""
@@ -101,6 +137,12 @@ class Scheduler:
         now = self._clock()
         times = [now + TICK] if self._pools else []
         wishes: dict[Pool, int] = {}
+        for proven, proof in self._proving.items():
+            if (
+                proof.has_room(self.policy(proven), [self.policy(old) for old in proof.before])
+                and not proof.room.done()
+            ):
+                proof.room.set_result(None)
         for pool, policy in list(self._pools.items()):
             wishes[pool], check_at = self._decide(pool, policy, now)
             if check_at is not None:
@@ -127,7 +169,9 @@ class Scheduler:
         members = pool.members()
         in_flight = sum(pool.traffic.in_flight(m.id) for m in members)
         waiting = pool.traffic.waiting()
-        policy = during_switch(policy, sum(old.total for old in self._after.get(pool, ())))
+        leaving = sum(old.total for old in self._after.get(pool, ()))
+        proven = [max(1, new.total) for new, proof in self._proving.items() if pool in proof.before]
+        policy = during_switch(policy, leaving + sum(proven), 0 if proven else 1)
         decision = decide(
             policy, members, waiting=waiting, in_flight=in_flight, last_active=pool.traffic.last_active(), now=now
         )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zygo.builder.build import Builder, BuiltImage
+    from zygo.scheduler.pool import Pool
     from zygo.server.apps import Apps
     from zygo.server.sources import SourceStore
     from zygo.settings import Settings
@@ -152,9 +153,20 @@ class Deployments:
             async with asyncio.TaskGroup() as group:
                 for pool in work.generation.pools.values():
                     if pool.spec.variant is None and not pool.spec.needs_values:
-                        group.create_task(pool.prove())
+                        group.create_task(self._prove(work, pool))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
+
+    async def _prove(self, work: _Publication, pool: Pool) -> None:
+        name = pool.spec.name
+        before = [old.pools[name] for old in work.app.generations if name in old.pools]
+
+        def on_wait() -> None:
+            text = f"{name} has max_containers={pool.spec.policy.max_containers}, and one more during a switch: waiting until one"
+            work.emit({"type": "step", "text": f"{text} of its earlier revisions has finished what it serves ..."})
+
+        async with self._apps.scheduler.proving(pool, before, on_wait):
+            await pool.prove()
 
     async def _go_live(self, work: _Publication) -> None:
         with self._apps.claim(work.app, work.generation):
