@@ -8,8 +8,10 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -48,6 +50,9 @@ def run(plan: Plan) -> Result:
         programs.plain(platform.sources)
         found = platform.zygo("deploy", str(programs.endpoint(platform.sources, "hello")))
         host = httpx.URL(found["functions"][0]["hostname_url"]).netloc.decode()
+        # The server does it in the background after a build, and may be killed before it has ended.
+        packages = Path(platform.image_python).parents[1] / "lib"
+        subprocess.run([platform.image_python, "-m", "compileall", "-qq", str(packages)], check=False)
         server = _Server(platform, port, host)
         try:
             for number in range(-1, 2 * count):

@@ -12,8 +12,10 @@ that time read from them), `NNNN.key` (the key of their secrets). They are never
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from store_kit import BY, spec, with_store
+from zygo.errors import StoreError
 from zygo.model import AppRecord, AppSpec, AuditEntry, RevisionRecord, TokenRecord, decode, encode
 from zygo.settings import Settings
 from zygo.store.schema import HEAD
+from zygo.store.sqlite import COPIES
 
 if TYPE_CHECKING:
     from zygo.store.store import Store
@@ -106,3 +110,86 @@ def test_what_a_release_left_is_read_and_goes_on(
         assert await store.spec(app.id, app.version + 1) == spec()
 
     with_store(settings, use)
+
+
+def copies(folder: Path) -> list[Path]:
+    return sorted(folder.glob("zygo.db.schema-*"))
+
+
+def lay(released: str, folder: Path) -> Path:
+    """The SQLite database of that schema in `folder`."""
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(FOLDER / f"{released}.key", folder / "store.key")
+    (folder / "store.key").chmod(0o600)
+    path = folder / "zygo.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((FOLDER / f"{released}.sqlite.sql").read_text())
+    return path
+
+
+def dumped(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
+async def nothing(store: Store) -> None:
+    """Open and close."""
+
+
+@pytest.mark.parametrize("released", RELEASED)
+def test_before_a_migration_there_is_a_copy_with_which_one_can_go_back(released: str, tmp_path: Path) -> None:
+    path = lay(released, tmp_path)
+    before = dumped(path)
+    for _ in range(2):  # the second start has nothing to migrate
+        with_store(Settings(data_dir=tmp_path), nothing)
+    if released == HEAD:
+        assert copies(tmp_path) == []
+        return
+    [copy] = copies(tmp_path)
+    assert copy.name.startswith(f"zygo.db.schema-{released}.")
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert dumped(copy) == before != dumped(path)
+    for each in tmp_path.glob("zygo.db-*"):
+        each.unlink()
+    copy.replace(path)
+    assert dumped(path) == before
+
+
+def test_the_newest_copies_are_kept(tmp_path: Path) -> None:
+    for number in range(COPIES + 2):
+        old = tmp_path / f"zygo.db.schema-0000.2020010{number}-000000"
+        old.touch()
+        os.utime(old, (number, number))
+    lay(RELEASED[0], tmp_path)
+    with_store(Settings(data_dir=tmp_path), nothing)
+    assert len(copies(tmp_path)) == COPIES
+    assert copies(tmp_path)[-1].name.startswith(f"zygo.db.schema-{RELEASED[0]}.")
+    assert not list(tmp_path.glob(".*")), "nothing half made is left"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+def test_without_room_for_a_copy_nothing_is_migrated(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "zygo-test", folder], capture_output=True)
+    if done.returncode:
+        pytest.skip(f"a small file system cannot be mounted: {done.stderr.decode()}")
+    try:
+        path = lay(RELEASED[0], folder)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("INSERT INTO facts VALUES ('large', ?)", ("x" * 600_000,))
+        before = dumped(path)
+        room = shutil.disk_usage(folder).free
+        (folder / "ballast").write_bytes(b"x" * (room - 400 * 1024))
+        with pytest.raises(
+            StoreError, match=r"no copy of it can be made before: .*Nothing was changed. Free \d+ MiB in"
+        ):
+            with_store(Settings(data_dir=folder), nothing)
+        assert dumped(path) == before
+        assert copies(folder) == []
+        assert not list(folder.glob(".*"))
+        (folder / "ballast").unlink()
+        with_store(Settings(data_dir=folder), nothing)
+        assert len(copies(folder)) == 1
+    finally:
+        subprocess.run(["umount", folder], check=True)

@@ -29,6 +29,11 @@ class Database(Protocol):
         """A connection that only reads. Raises StoreError when there can be none now."""
         ...
 
+    def keep_copy(self, schema: str) -> None:
+        """A copy of everything, from before a migration; `schema` is its version. Called with the write lock held and nothing
+        changed yet. Raises StoreError when there can be none; then nothing is migrated. Where its owner makes copies: nothing."""
+        ...
+
     def migrating(self, connection: sa.Connection) -> contextlib.AbstractContextManager[None]:
         """Around the transaction that changes the schema."""
         ...

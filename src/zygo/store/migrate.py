@@ -59,4 +59,5 @@ def _upgrade(database: Database, connection: sa.Connection, current: str) -> Non
             f"{database.shown} has schema {current}, and zygo {version()} knows none after {HEAD}: a newer zygo has used "
             f"it. Install that version again, or put back a copy of the database from before the upgrade."
         )
+    database.keep_copy(current)
     command.upgrade(config, "head")

@@ -126,6 +126,9 @@ class Postgres:
                 f"is right."
             ) from None
 
+    def keep_copy(self, schema: str) -> None:
+        """Nothing: `pg_dump` is its owner's, and may not even be installed here. The upgrade guide says when."""
+
     def migrating(self, connection: sa.Connection) -> contextlib.AbstractContextManager[None]:
         """Nothing besides the lock that the connection holds."""
         return contextlib.nullcontext()

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
+import time
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from zygo.errors import StoreError
-from zygo.store.vault import sync_folder
+from zygo.store.vault import sync_file, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+log = logging.getLogger("zygo.store")
+
+COPIES = 3
+"""Copies from before migrations that are kept, the newest ones."""
 
 WAL_BYTES = 64 * 2**20
 """To which the log is cut back after it grew."""
@@ -79,6 +86,30 @@ class Sqlite:
         except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
             raise self.explain(error) from None
 
+    def keep_copy(self, schema: str) -> None:
+        """See Database. Beside the database, with the schema's version and the time in its name; appears whole or not at all."""
+        now = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        target = self._path.with_name(f"{self._path.name}.schema-{schema}.{now}")
+        staged = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            os.close(os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            with contextlib.closing(self._connect()) as source, contextlib.closing(sqlite3.connect(staged)) as copy:
+                source.backup(copy)
+            sync_file(staged)
+            staged.replace(target)
+            sync_folder(target.parent)
+        except (sqlite3.Error, OSError) as error:
+            size = self._path.stat().st_size / 2**20
+            raise StoreError(
+                f"{self._path} has to be migrated, and no copy of it can be made before: {_words(error)}. Nothing was changed. "
+                f"Free {size:.0f} MiB in {target.parent}, or see that it can be written to, and start again."
+            ) from None
+        finally:
+            staged.unlink(missing_ok=True)
+        log.info("%s was copied to %s before its schema %s is migrated", self._path, target.name, schema)
+        for old in sorted(self._path.parent.glob(f"{self._path.name}.schema-*"), key=_made_at)[:-COPIES]:
+            old.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def migrating(self, connection: sa.Connection) -> Iterator[None]:
         """Foreign keys are not enforced meanwhile: a table is changed by making it anew and dropping the old one. The
@@ -108,8 +139,7 @@ class Sqlite:
 
     def explain(self, error: Exception) -> StoreError:
         """See Database."""
-        path, code = self._path, _code(error)
-        text = str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
+        path, code, text = self._path, _code(error), _words(error)
         if self.is_busy(error):
             return StoreError(
                 f"{path} is locked by another process and was not released within {self._patience:g} s. Close what has it "
@@ -133,6 +163,14 @@ class Sqlite:
 
     def close(self) -> None:
         """Nothing is held beside the connections."""
+
+
+def _words(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
+
+
+def _made_at(path: Path) -> tuple[int, str]:
+    return path.stat().st_mtime_ns, path.name
 
 
 def _only_read(connection: Any, _: object) -> None:
