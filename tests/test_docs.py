@@ -89,7 +89,7 @@ def test_the_reference_has_no_setting_that_is_gone() -> None:
     assert named == {name.upper() for name in Settings.fields}
     mentioned = {found for page in PAGES for found in re.findall(r"\bZYGO_[A-Z_]+[A-Z]\b", page.read_text())}
     known = {f"ZYGO_{name.upper()}" for name in Settings.fields}
-    of_commands = {"ZYGO_SERVER", "ZYGO_TOKEN", "ZYGO_PROFILE", "ZYGO_SSH"}
+    of_commands = {"ZYGO_SERVER", "ZYGO_TOKEN", "ZYGO_PROFILE", "ZYGO_SSH", "ZYGO_ENVIRONMENT"}
     assert mentioned - known - of_commands == {
         "ZYGO_APP",
         "ZYGO_FUNCTION",

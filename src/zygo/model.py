@@ -140,8 +140,24 @@ def retry_delay(policy: RetryPolicy | None, failures: int) -> float | None:
 
 
 @dataclass(frozen=True)
+class SecretUse:
+    """A named secret of a function: the server puts its values into the function's env.
+
+    `environment` is the name of the one that it is in, "" for the app's own; `over` are the variables of the function's env
+    that it wins over, since they stand before it; `stamp` tells which values a deploy has seen.
+    """
+
+    name: str
+    environment: str = ""
+    required_keys: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+    stamp: str = ""
+
+
+@dataclass(frozen=True)
 class FunctionSpec:
-    """One function of an app. `timeout` and `startup_timeout` in seconds; `env` is what secrets and env= add up to.
+    """One function of an app. `timeout` and `startup_timeout` in seconds; `env` is what env= and the secrets whose values are
+    known here add up to, `secrets` those that the server has.
 
     A class is one record (`is_class`), which has the containers, and one for each of its methods, whose `owner` is the
     class's name: a method has a name and perhaps a URL of its own, and no containers. `needs_values`: no instance of it can be
@@ -173,6 +189,7 @@ class FunctionSpec:
     batch: BatchPolicy | None = None
     variant: Variant | None = None
     own_network: bool = False
+    secrets: tuple[SecretUse, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -226,6 +243,10 @@ class CallState(enum.Enum):
     TIMED_OUT = "timed_out"
 
 
+MAIN = "main"
+"""The id of the environment that is there from the beginning, and its name until somebody changes it."""
+
+
 class AppState(enum.Enum):
     """deployed -> stopped, for good; what is deployed under the name afterwards is another app."""
 
@@ -235,7 +256,8 @@ class AppState(enum.Enum):
 
 @dataclass(frozen=True)
 class AppRecord:
-    """A deployed app, or one that was. Times are seconds since the epoch; `version` is the active revision's number."""
+    """A deployed app, or one that was. Times are seconds since the epoch; `version` is the active revision's number,
+    `environment` the id of the environment that it is in."""
 
     id: str
     name: str
@@ -243,6 +265,30 @@ class AppRecord:
     created_at: float
     version: int
     stopped_at: float | None = None
+    environment: str = MAIN
+
+
+@dataclass(frozen=True)
+class EnvironmentRecord:
+    """An environment: a space of names for apps and secrets. `id` stays when the name changes; `web_suffix` comes after the
+    workspace in the hostnames of its apps, "" adds nothing."""
+
+    id: str
+    name: str
+    web_suffix: str
+    created_at: float
+
+
+@dataclass(frozen=True)
+class SecretRecord:
+    """A named secret without its values: `keys` are their names, `stamp` is another text each time they change."""
+
+    environment: str
+    name: str
+    keys: tuple[str, ...]
+    stamp: str
+    created_at: float
+    updated_at: float
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,17 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from store_kit import BY, SECRET, everything, fact_names, opened, put_fact, spec, with_store, write
-from zygo.errors import ConflictError, NotFoundError, StoreError
-from zygo.model import AppRecord, AppState, ImageSpec, ImageStep, ProxyToken, RevisionRecord
+from zygo.errors import AlreadyExistsError, ConflictError, NotFoundError, StoreError
+from zygo.model import (
+    AppRecord,
+    AppState,
+    EnvironmentRecord,
+    ImageSpec,
+    ImageStep,
+    ProxyToken,
+    RevisionRecord,
+    SecretRecord,
+)
 from zygo.settings import Settings
 from zygo.store.database import PATIENCE, database_for
 from zygo.store.migrate import FOLDER
@@ -260,6 +269,87 @@ def test_errors_do_not_show_what_was_written(settings: Settings) -> None:
         with pytest.raises(StoreError, match="nowhere") as caught:
             await write(store, change)
         assert SECRET not in f"{caught.value} {caught.value.__cause__!r} {caught.value.__context__!r}"
+
+    with_store(settings, use)
+
+
+# Environments and their secrets
+
+
+def test_environments(settings: Settings) -> None:
+    async def use(store: Store) -> None:
+        environments = store.environments
+        main = EnvironmentRecord("main", "main", "", 1.5)
+        assert await environments.all(1.5) == [main]
+        assert await environments.all(2.5) == [main], "it is made once"
+        staging = EnvironmentRecord("en-1", "staging", "s", 3.5)
+        await environments.add(staging)
+        for wanted, error, text in (
+            (EnvironmentRecord("en-2", "staging", "t", 4.0), AlreadyExistsError, "an environment 'staging' already"),
+            (EnvironmentRecord("en-2", "other", "s", 4.0), ConflictError, "'s' belongs to the environment 'staging'"),
+            (EnvironmentRecord("en-2", "other", "", 4.0), ConflictError, "belongs to the environment 'main'"),
+        ):
+            with pytest.raises(error, match=text):
+                await environments.add(wanted)
+        with pytest.raises(AlreadyExistsError):
+            await environments.replace(EnvironmentRecord("en-1", "main", "s", 3.5))
+        with pytest.raises(NotFoundError):
+            await environments.replace(EnvironmentRecord("en-9", "nobody", "n", 3.5))
+        test = dataclasses.replace(staging, name="test", web_suffix="t")
+        await environments.replace(test)
+        assert await environments.all(9.5) == [main, test]
+
+        # One name, an app in each.
+        one = await store.add_revision("hello", "d1", spec(), BY, 1.0)
+        two = await store.add_revision("hello", "d2", spec(number=2), BY, 2.0, 0, "en-1")
+        assert (one.version, two.version) == (1, 1)
+        assert (await store.add_revision("hello", "d3", spec(number=3), BY, 3.0, 1, "en-1")).version == 2
+        found = {app.environment: app for app in await store.apps()}
+        assert (found["main"].version, found["en-1"].version) == (1, 2)
+        assert await store.app("hello", "en-1") == found["en-1"]
+        assert await store.app("hello") == found["main"]
+        with pytest.raises(ConflictError, match="'hello' is deployed there"):
+            await environments.delete("en-1")
+        await store.stop_app(two.app_id, 5.0)
+        assert await store.app("hello", "en-1") is None
+        assert await store.app("hello") == found["main"]
+        await environments.delete("en-1")
+        assert await environments.all(9.5) == [main]
+        with pytest.raises(ConflictError, match="deleted meanwhile"):
+            await store.add_revision("hello", "d4", spec(), BY, 6.0, environment="en-1")
+
+    with_store(settings, use)
+
+
+def test_secrets_are_sealed_and_each_environments_own(settings: Settings) -> None:
+    async def use(store: Store) -> None:
+        environments = store.environments
+        await environments.all(1.0)
+        await environments.add(EnvironmentRecord("en-1", "staging", "s", 2.0))
+        assert await environments.secrets("main") == []
+        assert await environments.secret("main", "database") is None
+        ours = SecretRecord("main", "database", ("PASSWORD",), "1", 3.0, 3.0)
+        theirs = SecretRecord("en-1", "database", ("ODD", "PASSWORD"), "2", 4.0, 4.0)
+        await environments.put_secret(ours, {"PASSWORD": SECRET}, replace=False)
+        await environments.put_secret(theirs, {"PASSWORD": f"{SECRET} 2", "ODD": "\n\udcffä"}, replace=True)
+        assert await environments.secret("main", "database") == (ours, {"PASSWORD": SECRET})
+        assert await environments.secret("en-1", "database") == (
+            theirs,
+            {"PASSWORD": f"{SECRET} 2", "ODD": "\n\udcffä"},
+        )
+        assert SECRET not in await everything(store)
+        with pytest.raises(AlreadyExistsError, match="--force"):
+            await environments.put_secret(ours, {"PASSWORD": "other"}, replace=False)
+        new = SecretRecord("main", "database", ("A", "B"), "3", 9.0, 5.0)
+        await environments.put_secret(new, {"A": "1", "B": "2"}, replace=True)
+        kept = dataclasses.replace(new, created_at=3.0)
+        assert await environments.secret("main", "database") == (kept, {"A": "1", "B": "2"})
+        assert await environments.secrets("main") == [kept]
+        assert await environments.delete_secret("main", "database")
+        assert not await environments.delete_secret("main", "database")
+        assert len(await environments.secrets("en-1")) == 1
+        await environments.delete("en-1")
+        assert await environments.secrets("en-1") == []
 
     with_store(settings, use)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from store_kit import BY, spec, with_store
-from zygo.model import ProxyToken
+from zygo.model import EnvironmentRecord, ProxyToken
 from zygo.settings import Settings
 from zygo.store.glance import glance
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Of a database with two deployed apps, of which one has two revisions, one that was stopped, and two tokens."""
+    """Of a database with two deployed apps, of which one has two revisions, one that was stopped, one in an environment of its
+    own, and two tokens."""
     settings = Settings(data_dir=tmp_path / "data")
 
     async def fill(store: Store) -> None:
@@ -32,6 +33,9 @@ def settings(tmp_path: Path) -> Settings:
         await store.add_revision("hello", "d3", spec("hello", 2, "another"), BY, 3.0)
         gone = await store.add_revision("gone", "d4", spec("gone"), BY, 4.0)
         await store.stop_app(gone.app_id, 5.0)
+        await store.environments.all(0.5)
+        await store.environments.add(EnvironmentRecord("en-1", "staging", "s", 6.0))
+        await store.add_revision("hello", "d5", spec("hello", 3), BY, 7.0, environment="en-1")
         for number in (2, 1):
             await store.add_proxy_token(ProxyToken(f"wk-{number}", f"{number:064x}", float(number)))
 
@@ -47,11 +51,17 @@ def test_it_says_what_the_store_says(settings: Settings) -> None:
         assert [record for record, _ in seen.apps] == await store.apps()
         for record, found in seen.apps:
             assert found == await store.spec(record.id, record.version)
+        assert list(seen.environments) == await store.environments.all(0.0)
         assert list(seen.tokens) == await store.proxy_tokens()
 
     with_store(settings, compare)
-    assert [record.name for record, _ in seen.apps] == ["hello", "plain"]
-    assert seen.apps[0][1].functions[0].env["PASSWORD"] == "another"
+    assert [(record.name, record.environment) for record, _ in seen.apps] == [
+        ("hello", "en-1"),
+        ("hello", "main"),
+        ("plain", "main"),
+    ]
+    assert [record.id for record in seen.environments] == ["main", "en-1"]
+    assert seen.apps[1][1].functions[0].env["PASSWORD"] == "another"
 
 
 def test_it_sees_what_a_server_that_was_killed_had_in_its_log(settings: Settings, tmp_path: Path) -> None:
@@ -68,7 +78,7 @@ def test_it_sees_what_a_server_that_was_killed_had_in_its_log(settings: Settings
     assert done.returncode == -9
     seen = glance(settings)
     assert seen is not None
-    assert [record.name for record, _ in seen.apps] == ["hello", "late", "plain"]
+    assert [record.name for record, _ in seen.apps] == ["hello", "hello", "late", "plain"]
 
 
 @pytest.mark.parametrize("what", ["no file", "an older schema", "no database", "locked", "no key", "another kind"])

@@ -48,9 +48,13 @@ def _text(raw: bytes) -> str:
     return line.text
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60), st.booleans())
-def test_every_app_has_a_folder_of_its_own(name: str, ephemeral: bool) -> None:
-    key = LogKey(name, ephemeral)
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60),
+    st.booleans(),
+    st.sampled_from(["main", "en-0a1b"]),
+)
+def test_every_app_has_a_folder_of_its_own(name: str, ephemeral: bool, environment: str) -> None:
+    key = LogKey(name, ephemeral, environment)
     assert "/" not in key.folder
     assert key.folder not in (".", "..")
     assert len(key.folder.encode()) < 250

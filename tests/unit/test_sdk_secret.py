@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import zygo
-from zygo.errors import InvalidError, UnsupportedError
+from zygo.errors import InvalidError
+from zygo.model import SecretUse
 from zygo.sdk import context
-from zygo.sdk.secret import parse_dotenv
+from zygo.sdk.secret import add_up, parse_dotenv
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,9 +74,30 @@ def test_from_dotenv_without_a_file(tmp_path: Path) -> None:
         zygo.Secret.from_dotenv(tmp_path, filename="none.env").resolve()
 
 
-def test_from_name_comes_later() -> None:
-    with pytest.raises(UnsupportedError, match=r"from_name\('openai'\).*from_dotenv"):
-        zygo.Secret.from_name("openai", required_keys=["KEY"])
+def test_a_named_one_is_the_servers() -> None:
+    secret = zygo.Secret.from_name("openai", environment_name="staging", required_keys=["KEY"])
+    assert repr(secret) == "Secret.from_name('openai')"
+    assert secret.use == SecretUse("openai", "staging", ("KEY",))
+    assert secret.resolve().values == {}
+    with pytest.raises(InvalidError, match="zygo secret create openai --force"):
+        secret.update({"A": "1"})
+    for name, more in (("", {}), ("a b", {}), ("a", {"required_keys": "KEY"}), ("a", {"environment_name": ""})):
+        with pytest.raises(InvalidError):
+            zygo.Secret.from_name(name, **more)
+
+
+def test_later_ones_win_also_among_those_of_the_server() -> None:
+    def used(*secrets: zygo.Secret, env: dict[str, str] | None = None) -> tuple[dict[str, str], list[tuple[str, ...]]]:
+        values, uses = add_up(secrets, env or {})
+        return values, [use.over for use in uses]
+
+    one, two = zygo.Secret.from_dict({"A": "1", "B": "1"}), zygo.Secret.from_dict({"B": "2"})
+    named = zygo.Secret.from_name("named")
+    assert used(named) == ({}, [()])
+    assert used(named, one) == ({"A": "1", "B": "1"}, [()])
+    assert used(one, named) == ({"A": "1", "B": "1"}, [("A", "B")])
+    assert used(one, named, two, named) == ({"A": "1", "B": "2"}, [("A",), ("A", "B")])
+    assert used(one, named, env={"A": "3"}) == ({"A": "3", "B": "1"}, [("B",)])
 
 
 def test_the_format(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from postgres_kit import Cluster
 from store_kit import BY, opened, spec
 from upgrade.test_upgrade import FOLDER, contents
-from zygo.model import AuditEntry, CallState, TokenRecord
+from zygo.model import AuditEntry, CallState, EnvironmentRecord, SecretRecord, TokenRecord
 from zygo.settings import Settings
 from zygo.store.calls import NewCall, Outcome, Payload
 from zygo.store.schema import HEAD
@@ -46,6 +46,11 @@ async def fill(settings: Settings) -> object:
         await store.access.add_audit(
             AuditEntry("au-1", 4.5, "ci", "0a1b", "10.0.0.1", "deploy", "hello", "published", '{"version": 2}')
         )
+        await store.environments.all(0.5)
+        await store.environments.add(EnvironmentRecord("en-1", "staging", "stage", 5.5))
+        await store.add_revision("hello", "d6", spec(number=6), BY, 60.0, environment="en-1")
+        secret = SecretRecord("en-1", "database", ("PASSWORD", "USER"), "s1", 6.5, 7.5)
+        await store.environments.put_secret(secret, {"PASSWORD": "in the dump", "USER": "ä\ud800"}, replace=False)
         return await contents(store)
 
 

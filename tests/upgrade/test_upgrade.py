@@ -24,7 +24,17 @@ import pytest
 
 from store_kit import BY, spec, with_store
 from zygo.errors import StoreError
-from zygo.model import AppRecord, AppSpec, AuditEntry, RevisionRecord, TokenRecord, decode, encode
+from zygo.model import (
+    AppRecord,
+    AppSpec,
+    AuditEntry,
+    EnvironmentRecord,
+    RevisionRecord,
+    SecretRecord,
+    TokenRecord,
+    decode,
+    encode,
+)
 from zygo.settings import Settings
 from zygo.store.schema import HEAD
 from zygo.store.sqlite import COPIES
@@ -46,6 +56,13 @@ async def contents(store: Store) -> dict[str, Any]:
         "hashes": sorted(await store.kept_hashes()),
         "calls": await calls_of(store),
         "tokens": encode(await store.access.tokens()),
+        "environments": encode(await store.environments.all(0.0)),
+        "secrets": [
+            [encode(found[0]), found[1]]
+            for environment in ("main", "en-1")
+            for secret in await store.environments.secrets(environment)
+            if (found := await store.environments.secret(environment, secret.name))
+        ],
         "audit": encode(await store.access.audit(100)),
     }
 
@@ -75,6 +92,12 @@ def as_records(told: dict[str, Any]) -> dict[str, Any]:
         "calls": told.get("calls", {}),
         "tokens": [decode(TokenRecord, token) for token in told.get("tokens", [])],
         "audit": [decode(AuditEntry, entry) for entry in told.get("audit", [])],
+        # Whoever comes from before has the first one, made at the upgrade.
+        "environments": [
+            decode(EnvironmentRecord, {**each, "created_at": 0.0 if each["id"] == "main" else each["created_at"]})
+            for each in told.get("environments", [{"id": "main", "name": "main", "web_suffix": "", "created_at": 0.0}])
+        ],
+        "secrets": [[decode(SecretRecord, record), values] for record, values in told.get("secrets", [])],
     }
 
 

@@ -13,6 +13,7 @@ import typer
 from zygo import errors
 from zygo.cli import logs
 from zygo.cli import output as printing
+from zygo.cli.arguments import Env  # noqa: TC001  typer looks at it
 from zygo.program.place import place
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 
 
 @app.command("list")
-def list_apps(as_json: AsJson = False) -> None:
-    """List the apps that are served, deployed, and stopped."""
+def list_apps(env: Env = None, as_json: AsJson = False) -> None:
+    """List the apps that are served, deployed, and stopped; of every environment unless one is named."""
     _run(lambda client, out: _list(client, out, as_json))
 
 
 @app.command()
-def history(name: Name, as_json: AsJson = False) -> None:
+def history(name: Name, env: Env = None, as_json: AsJson = False) -> None:
     """List the revisions of an app, newest first."""
     _run(lambda client, out: _history(client, out, name, as_json))
 
@@ -52,6 +53,7 @@ def rollback(
         str | None, typer.Argument(metavar="[vN]", help="The version to go back to; else the one before.")
     ] = None,
     strategy: Strategy = "rolling",
+    env: Env = None,
     as_json: AsJson = False,
 ) -> None:
     """Make an older revision the newest one."""
@@ -60,13 +62,13 @@ def rollback(
 
 
 @app.command()
-def rollover(name: Name, strategy: Strategy = "rolling", as_json: AsJson = False) -> None:
+def rollover(name: Name, strategy: Strategy = "rolling", env: Env = None, as_json: AsJson = False) -> None:
     """Replace an app's containers by new ones of the same revision."""
     _run(lambda client, out: _change(client, out, name, "rollover", {"strategy": strategy}, as_json))
 
 
 @app.command()
-def stop(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
+def stop(name: Name, yes: Yes = False, env: Env = None, as_json: AsJson = False) -> None:
     """Stop a deployed app for good: its URLs are gone, its history stays."""
     _run(lambda client, out: _stop(client, out, name, yes, as_json))
 
@@ -84,23 +86,51 @@ def _run(command: Callable[[Client, Output], Coroutine[Any, Any, None]]) -> None
 
 async def _list(client: Client, out: Output, as_json: bool) -> None:
     found = await client.apps()
+    if client.environment:
+        await _check(client)
+        found = {kind: _within(client, found, kind) for kind in ("apps", "stopped")}
     if as_json:
         out.line(json.dumps(found, indent=2))
         return
     rows = [
-        [app["name"], app["state"], f"v{app['version']}" if app["version"] else "", _containers(app), _urls(app)]
+        [_place(app), app["state"], f"v{app['version']}" if app["version"] else "", _containers(app), _urls(app)]
         for app in found["apps"]
     ]
-    names = {app["name"] for app in found["apps"]}
+    there = {_place(app) for app in found["apps"]}
     rows += [
-        [app["name"], "stopped", f"v{app['version']}", "", ago(app["stopped_at"])]
+        [_place(app), "stopped", f"v{app['version']}", "", ago(app["stopped_at"])]
         for app in found["stopped"]
-        if app["name"] not in names
+        if _place(app) not in there
     ]
     if not rows:
-        out.line("No app is deployed or served here. Deploy one with: zygo deploy FILE")
+        place = f" in {client.environment}" if client.environment else ""
+        out.line(f"No app is deployed or served here{place}. Deploy one with: zygo deploy FILE")
         return
-    out.table(["App", "State", "Version", "Containers", ""], rows)
+    several = len({environment for (environment, _), *_ in rows}) > 1
+    out.table(
+        [*(["Environment"] if several else []), "App", "State", "Version", "Containers", ""],
+        [[*(place if several else place[1:]), *more] for place, *more in rows],
+    )
+
+
+async def _check(client: Client) -> None:
+    """Raises NotFoundError unless the client's environment is there."""
+    known = [environment["name"] for environment in await client.environments()]
+    if client.environment not in known:
+        raise errors.NotFoundError(
+            f"There is no environment {client.environment!r}. There are: {', '.join(known)}. "
+            f"Make it with: zygo environment create {client.environment}"
+        )
+
+
+def _place(app: dict[str, Any]) -> tuple[str, str]:
+    return app["environment"], app["name"]
+
+
+def _within(client: Client, found: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """The `apps` or the `stopped` ones of the environment that a command means."""
+    environment = client.environment or found["environment"]
+    return [app for app in found[kind] if app["environment"] == environment]
 
 
 async def _history(client: Client, out: Output, name: str, as_json: bool) -> None:
@@ -139,12 +169,13 @@ async def _change(client: Client, out: Output, name: str, what: str, body: dict[
 
 async def _stop(client: Client, out: Output, name: str, yes: bool, as_json: bool) -> None:
     found = await client.apps()
-    app = next((app for app in found["apps"] if app["name"] == name and app["state"] == "deployed"), None)
-    if app is None and any(app["name"] == name for app in found["stopped"]):
+    live, stopped = _within(client, found, "apps"), _within(client, found, "stopped")
+    app = next((app for app in live if app["name"] == name and app["state"] == "deployed"), None)
+    if app is None and any(app["name"] == name for app in stopped):
         raise errors.NotFoundError(f"The app {name!r} is stopped already.")
     if app is not None and not yes:
         count = sum(function["containers"] for function in app["functions"])
-        _confirm(f"Stop {name}? Its URLs will be gone, and {_counted(count)} will end.")
+        confirm(f"Stop {name}? Its URLs will be gone, and {_counted(count)} will end.")
     with out.working(f"Stopping {name}..."):
         result = await client.stop_app(name)
     if as_json:
@@ -153,7 +184,8 @@ async def _stop(client: Client, out: Output, name: str, yes: bool, as_json: bool
         out.success(f"Stopped {name}; {_counted(result['containers'])} ended.")
 
 
-def _confirm(question: str) -> None:
+def confirm(question: str) -> None:
+    """Ask; ends the command unless the answer is yes. Raises InvalidError where nobody can be asked."""
     if not sys.stdin.isatty():
         raise errors.InvalidError(f"{question} There is no terminal to ask at: say --yes.")
     if not typer.confirm(question):

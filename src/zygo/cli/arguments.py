@@ -1,18 +1,41 @@
-"""A function's parameters as command-line options: `def main(rows: int, dry_run: bool = False)` takes `--rows 3 --dry-run`."""
+"""A function's parameters as command-line options: `def main(rows: int, dry_run: bool = False)` takes `--rows 3 --dry-run`;
+and the option that many commands share."""
 
 from __future__ import annotations
 
 import argparse
 import datetime
 import inspect
+import os
 import types
 import typing
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+import typer
 
 from zygo.errors import InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+
+def set_environment(name: str | None) -> str | None:
+    """Let this process, and those that it starts, mean the environment `name`."""
+    if name:
+        os.environ["ZYGO_ENVIRONMENT"] = name
+    return name
+
+
+Env = Annotated[
+    str | None,
+    typer.Option(
+        "-e",
+        "--env",
+        metavar="NAME",
+        callback=set_environment,
+        help="The environment; else that of ZYGO_ENVIRONMENT or the profile.",
+    ),
+]
 
 Convert = typing.Callable[[str], Any]
 

@@ -13,14 +13,12 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "container": "Until then `zygo server status` counts the containers.",
-    "secret": "Until then use Secret.from_dict() or env=.",
     "volume": "Until then add files with Image.add_local_dir().",
     "dict": "",
     "queue": "",
     "image": "",
     "shell": "",
     "setup": "There is nothing to set up: `zygo doctor` says what this machine lacks.",
-    "environment": "",
     "config": "Until then settings are environment variables that begin with ZYGO_.",
 }
 

@@ -16,6 +16,7 @@ import typer
 
 from zygo import errors
 from zygo.cli import output, report
+from zygo.cli.arguments import Env  # noqa: TC001  typer looks at it
 from zygo.program.place import place
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def logs(
         bool, typer.Option("--show-container-id", help="Show which container wrote each line.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print each line as a JSON object.")] = False,
+    env: Env = None,
 ) -> None:
     """Show the last lines of an app's log, then end; with -f go on with those to come.
 

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from zygo import errors
-from zygo.cli import apps, doctor, later, profile, report, server, token, workspace
+from zygo.cli import apps, doctor, environment, later, profile, report, secret, server, token, workspace
+from zygo.cli.arguments import Env  # noqa: TC001  typer looks at it
 from zygo.version import version
 
 app = typer.Typer(
@@ -25,7 +26,9 @@ app = typer.Typer(
 )
 app.add_typer(server.app, name="server")
 app.add_typer(apps.app, name="app")
+app.add_typer(environment.app, name="environment")
 app.add_typer(profile.app, name="profile")
+app.add_typer(secret.app, name="secret")
 app.add_typer(token.app, name="token")
 app.add_typer(workspace.app, name="workspace")
 app.command("doctor")(doctor.doctor)
@@ -114,6 +117,7 @@ def serve(
     ] = False,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="Show when each line was written.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
+    env: Env = None,
     at: At = None,
     debug: Debug = False,
 ) -> None:
@@ -145,6 +149,7 @@ def deploy(
     module: Annotated[bool, typer.Option("-m", help="REF is a module, not a file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; all else goes to stderr.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
+    env: Env = None,
     at: At = None,
     debug: Debug = False,
 ) -> None:
@@ -181,6 +186,7 @@ def run_program(
     ] = None,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="Show when each line was written.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every step.")] = False,
+    env: Env = None,
     debug: Debug = False,
 ) -> None:
     """Run a program: its local entrypoint here, or one of its functions in a container, then end the app.

@@ -29,6 +29,9 @@ def create(
     token: Annotated[
         str, typer.Option("--token", help="For https; - reads it from stdin, so that it is in no shell's history.")
     ] = "",
+    environment: Annotated[
+        str, typer.Option("-e", "--env", metavar="NAME", help="The environment there, unless a command names one.")
+    ] = "",
     activate: Annotated[bool, typer.Option("--activate", help="Use it from now on.")] = False,
 ) -> None:
     """Name a server, or change what a name stands for.
@@ -42,7 +45,7 @@ def create(
     if at != where.LOCAL:
         where.parse(at, token or os.environ.get("ZYGO_TOKEN", ""))
     found, active = profiles.load()
-    profiles.save({**found, name: profiles.Profile(name, at, token)}, name if activate else active)
+    profiles.save({**found, name: profiles.Profile(name, at, token, environment)}, name if activate else active)
     out = printing.make(sys.stdout, sys.stderr)
     out.success(f"The profile {name} stands for {at}{' and is used from now on' if activate else ''}.")
 
@@ -71,9 +74,11 @@ def current(as_json: AsJson = False) -> None:
     address = explicit or (profile.server if profile else where.LOCAL)
     reason = "--server or ZYGO_SERVER" if explicit else f"profile {profile.name}" if profile else "no profile is active"
     if as_json:
-        out.line(json.dumps({"server": address, "profile": profile.name if profile else None}))
+        place = {"server": address, "profile": profile.name if profile else None, "environment": where.environment()}
+        out.line(json.dumps(place))
     else:
-        out.line(f"{address} ({reason})")
+        named = where.environment()
+        out.line(f"{address} ({reason}){f', environment {named}' if named else ''}")
 
 
 @app.command("list")
@@ -82,7 +87,13 @@ def list_profiles(as_json: AsJson = False) -> None:
     out = printing.make(sys.stdout, sys.stderr)
     found, active = profiles.load()
     rows = [
-        {"name": p.name, "server": p.server, "token": bool(p.token), "active": p.name == active}
+        {
+            "name": p.name,
+            "server": p.server,
+            "token": bool(p.token),
+            "environment": p.environment,
+            "active": p.name == active,
+        }
         for _, p in sorted(found.items())
     ]
     if as_json:
@@ -91,8 +102,17 @@ def list_profiles(as_json: AsJson = False) -> None:
         out.line("There is no profile. Make one with: zygo profile create NAME --server ADDRESS")
     else:
         out.table(
-            ["", "Profile", "Server", "Token"],
-            [["*" if r["active"] else "", str(r["name"]), str(r["server"]), "yes" if r["token"] else ""] for r in rows],
+            ["", "Profile", "Server", "Token", "Environment"],
+            [
+                [
+                    "*" if r["active"] else "",
+                    str(r["name"]),
+                    str(r["server"]),
+                    "yes" if r["token"] else "",
+                    str(r["environment"]),
+                ]
+                for r in rows
+            ],
         )
 
 

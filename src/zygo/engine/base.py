@@ -35,6 +35,7 @@ class RevisionPlan:
         files: host directory whose tree mirrors the absolute paths of the revision's own files.
         functions: what runs; `module` and `app_variable` say where they are defined.
         env: environment of the revision; `image_env` that of the image.
+        environment: the name of the environment that the app is in.
         urls: of each web function of the app, by name.
         network: "isolated", "host" or "none".
         preload: top-level third-party modules worth importing ahead.
@@ -61,6 +62,7 @@ class RevisionPlan:
     preload: tuple[str, ...] = ()
     debug: bool = False
     startup_timeout: float = 300.0
+    environment: str = ""
 
 
 class Container(Protocol):

@@ -206,7 +206,7 @@ class LocalRevision:
             "module": plan.module,
             "app_variable": plan.app_variable,
             "functions": [{"name": function.name} for function in plan.functions],
-            "env": {**plan.image_env, **plan.env, "ZYGO_APP": plan.app, "ZYGO_REVISION": plan.id},
+            "env": {**plan.image_env, **plan.env, **_place(plan)},
             "urls": plan.urls,
             "import_in": self._import_in,
             "debug": plan.debug,
@@ -466,6 +466,16 @@ class LocalContainer:
         self.engine.containers.discard(self)
         if not self.exited.done():
             self.exited.set_result(self.process.exited.result())
+
+
+def _place(plan: RevisionPlan) -> dict[str, str]:
+    """What containers are told of where they are; calls go to apps of the same environment by it."""
+    return {
+        "ZYGO_APP": plan.app,
+        "ZYGO_REVISION": plan.id,
+        "ZYGO_ENVIRONMENT": plan.environment,
+        "MODAL_ENVIRONMENT": plan.environment,
+    }
 
 
 def variant_message(spec: FunctionSpec) -> dict[str, Any]:

@@ -30,7 +30,8 @@ GIT_SECONDS = 5.0
 @dataclass(frozen=True)
 class Deploy:
     """What is asked for. `tag` is a word for the history, `strategy` "rolling" or "recreate"; `naming` says how to give an
-    app without a name one, with its place as {name}, in the `shell` or in Python."""
+    app without a name one, with its place as {name}, in the `shell` or in Python; `environment` None is the one that this
+    process means."""
 
     ref: AppRef
     naming: str
@@ -39,6 +40,7 @@ class Deploy:
     strategy: str = "rolling"
     verbose: bool = False
     shell: bool = True
+    environment: str | None = None
 
 
 async def deploy(wanted: Deploy, screen: Screen) -> tuple[Upload, dict[str, Any]]:
@@ -53,6 +55,8 @@ async def deploy(wanted: Deploy, screen: Screen) -> tuple[Upload, dict[str, Any]
         for text in upload.app.warnings:
             screen.warning(text)
         client = await connecting
+        if wanted.environment is not None:
+            client.environment = wanted.environment
         by = await asking
     except BaseException:
         if connecting.done() and not connecting.cancelled() and connecting.exception() is None:

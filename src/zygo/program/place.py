@@ -12,7 +12,15 @@ from zygo.sdk import distant, where
 from zygo.sdk.client import Client
 from zygo.sdk.launch import Place
 
-_OWN = {"ZYGO_DATA_DIR", "ZYGO_RUNTIME_DIR", "ZYGO_SERVER", "ZYGO_TOKEN", "ZYGO_PROFILE", "ZYGO_SSH"}
+_OWN = {
+    "ZYGO_DATA_DIR",
+    "ZYGO_RUNTIME_DIR",
+    "ZYGO_SERVER",
+    "ZYGO_TOKEN",
+    "ZYGO_PROFILE",
+    "ZYGO_SSH",
+    "ZYGO_ENVIRONMENT",
+}
 
 
 def place() -> Place:

@@ -21,6 +21,7 @@ from zygo.program import deploying, progress, sending
 from zygo.program.connecting import connect
 from zygo.program.screen import for_program
 from zygo.program.sources import Digests, collect
+from zygo.sdk import variants
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -39,11 +40,12 @@ LINGER_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Plan:
-    """How to run. `name`: of the app, instead of its own."""
+    """How to run. `name`: of the app, instead of its own; `environment`: None for the one that this process means."""
 
     name: str | None = None
     detached: bool = False
     verbose: bool = False
+    environment: str | None = None
 
 
 class Run:
@@ -103,6 +105,8 @@ class Run:
             client = await connecting
         finally:
             connecting.cancel()
+        if self._plan.environment is not None:
+            client.environment = self._plan.environment
         opened = client.session(app=self.name, file=self._file, running=True, detached=self._plan.detached)
         async with client, opened as session:
             events = asyncio.create_task(self._events(session), name="events")
@@ -197,19 +201,23 @@ def of_program(app: App, plan: Plan) -> Run:
     return Run(loaded, for_program(), plan)
 
 
-async def deploy(app: App, name: str | None, tag: str, strategy: str) -> None:
+async def deploy(app: App, name: str | None, tag: str, strategy: str, environment: str | None = None) -> None:
     """Deploy the file of an App that this process has defined; its functions here are those of the deployed app then.
 
     Raises what makes it fail, after nothing was changed.
     """
     screen = for_program()
     call = f"{loader.describe(app).evaluated.app.app_variable}.deploy(name={{name}})"
-    wanted = deploying.Deploy(loader.reference(app), call, name, tag, strategy, shell=False)
+    wanted = deploying.Deploy(loader.reference(app), call, name, tag, strategy, shell=False, environment=environment)
     upload, result = await deploying.deploy(wanted, screen)
     if result["type"] == "failed":
         raise deploying.failed(result)
     functions = result.get("functions", [])
-    _bind(app, upload.app.name, {str(f["name"]): str(f["url"]) for f in functions if f["url"]})
+    _bind(
+        app,
+        variants.address(upload.app.name, environment),
+        {str(f["name"]): str(f["url"]) for f in functions if f["url"]},
+    )
     app.running_as = None
     screen.success(f"Deployed {upload.app.name} v{result['version']}.")
     with contextlib.suppress(KeyError):

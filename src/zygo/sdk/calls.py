@@ -9,11 +9,11 @@ import asyncio
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 from zygo import errors
 from zygo.model import RetryPolicy, retry_delay
-from zygo.sdk import door, frames, large, payload, remote
+from zygo.sdk import door, frames, large, payload, remote, where
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -43,14 +43,19 @@ class Target:
     """Whether a container takes one input in its life."""
 
 
-async def find(app: str, name: str, variant: dict[str, Any] | None = None) -> Target:
-    """The function `name` of the app that is served or deployed as `app`, or a variant of it (see `variants`).
+async def find(address: str, name: str, variant: dict[str, Any] | None = None) -> Target:
+    """The function `name` of the app that is served or deployed at `address`, or a variant of it (see `variants`).
+
+    An address is an app's id or name; a name with `environment/` in front is one in that environment, and else one in the
+    environment of this process.
 
     Raises NotFoundError, ConnectionError, InvalidError for a variant that cannot be.
     """
+    environment, _, app = address.rpartition("/")
+    query = {"app": app, "name": name, "environment": environment or where.environment()}
     if variant:
-        return target(await ask("POST", "/v1/functions", {"app": app, "name": name, "variant": variant}))
-    return target(await ask("GET", f"/v1/functions?app={quote(app)}&name={quote(name)}"))
+        return target(await ask("POST", "/v1/functions", {**query, "variant": variant}))
+    return target(await ask("GET", f"/v1/functions?{urlencode(query)}"))
 
 
 def target(said: dict[str, Any]) -> Target:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from zygo import errors
+from zygo.sdk import where
 from zygo.sdk.transport import LibraryTransport, LocalTransport
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ def error_of(status: int, body: bytes) -> errors.Error:
 class Client:
     """Speaks to the server behind `socket`, the path of its control socket, or to the one on another machine.
 
+    `environment` is the name of the one that its apps are looked for in, "" for the server's first one; unless given the
+    one that this process means (where.py).
+
     Arguments:
         remote: the other machine's server. `socket` is then this machine's end of the tunnel for ssh, and "" otherwise.
         prepare: awaited before connections are made anew: brings the tunnel back.
@@ -84,8 +88,10 @@ class Client:
         *,
         remote: Remote | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
+        environment: str | None = None,
     ) -> None:
         self.socket = str(socket)
+        self.environment = where.environment() if environment is None else environment
         self.remote = remote
         self._prepare = prepare
         self._transport: Transport | None = None
@@ -160,7 +166,7 @@ class Client:
             async with session:
                 yield session
             return
-        async with self.open_session("/v1/sessions", body) as (first, lines):
+        async with self.open_session(self.placed("/v1/sessions"), body) as (first, lines):
             yield Session(str(first["id"]), lines)
 
     @contextlib.asynccontextmanager
@@ -198,8 +204,46 @@ class Client:
             yield lines
 
     async def apps(self) -> dict[str, Any]:
-        """`apps`: those that are served and deployed; `stopped`: those that were deployed once."""
+        """`apps`: those that are served and deployed, of every environment; `stopped`: those that were deployed once;
+        `environment`: the name of the one that is meant where none is named."""
         return await self._json("GET", "/v1/apps")
+
+    async def environments(self) -> list[dict[str, Any]]:
+        """The environments, with the names of what is live in each."""
+        return list((await self._json("GET", "/v1/environments"))["environments"])
+
+    async def create_environment(self, name: str, web_suffix: str | None) -> dict[str, Any]:
+        """A new environment. Raises InvalidError, AlreadyExistsError, ConflictError."""
+        return await self._json("POST", "/v1/environments", {"name": name, "web_suffix": web_suffix})
+
+    async def update_environment(self, name: str, set_name: str | None, web_suffix: str | None) -> dict[str, Any]:
+        """Give it another name or web suffix; `failed` says which apps could not be moved, and why."""
+        body = {"name": set_name, "web_suffix": web_suffix}
+        return await self._json("PATCH", _of_environment(name), body, seconds=BUILD_SILENCE_SECONDS)
+
+    async def delete_environment(self, name: str, *, stop_apps: bool) -> dict[str, Any]:
+        """Delete it with its secrets. Raises ConflictError when something is live there, unless that is to be stopped."""
+        path = f"{_of_environment(name)}{'?apps=stop' if stop_apps else ''}"
+        return await self._json("DELETE", path, seconds=BUILD_SILENCE_SECONDS)
+
+    async def secrets(self) -> list[dict[str, Any]]:
+        """The secrets of this client's environment, without their values."""
+        return list((await self._json("GET", self.placed("/v1/secrets")))["secrets"])
+
+    async def create_secret(self, name: str, values: dict[str, str], *, force: bool) -> dict[str, Any]:
+        """Make a secret. Raises InvalidError, and AlreadyExistsError unless `force`."""
+        body = {"name": name, "values": values, "force": force}
+        return await self._json("POST", self.placed("/v1/secrets"), body)
+
+    async def delete_secret(self, name: str) -> dict[str, Any]:
+        """Raises NotFoundError."""
+        if "/" in name or name in (".", "..", ""):  # these would be another path
+            raise errors.NotFoundError(f"There is no secret {name!r}: one cannot be called so.")
+        return await self._json("DELETE", self.placed(f"/v1/secrets/{quote(name, safe='')}"))
+
+    def placed(self, path: str) -> str:
+        """`path`, meaning this client's environment."""
+        return f"{path}?{urlencode({'environment': self.environment})}" if self.environment else path
 
     async def proxy_tokens(self) -> list[dict[str, Any]]:
         """The proxy tokens, without their secrets."""
@@ -215,11 +259,12 @@ class Client:
 
     async def history(self, name: str) -> list[dict[str, Any]]:
         """The revisions of a deployed app, newest first. Raises NotFoundError."""
-        return list((await self._json("GET", _of_app(name, "revisions")))["revisions"])
+        path = self.placed(_of_app(name, "revisions"))
+        return list((await self._json("GET", path))["revisions"])
 
     async def stop_app(self, name: str) -> dict[str, Any]:
         """Stop a deployed app for good; returns once its containers are gone. Raises NotFoundError."""
-        return await self._json("POST", _of_app(name, "stop"), {}, seconds=STOP_APP_SECONDS)
+        return await self._json("POST", self.placed(_of_app(name, "stop")), {}, seconds=STOP_APP_SECONDS)
 
     @contextlib.asynccontextmanager
     async def change(self, name: str, what: str, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -228,7 +273,7 @@ class Client:
         `what` is `deployments` (with `app`, `by`, `strategy`), `rollback` (`version`, `by`, `strategy`) or `rollover`
         (`strategy`). An error that comes after the first event is raised by the iteration.
         """
-        path = _of_app(name, what)
+        path = self.placed(_of_app(name, what))
         async with self._stream("POST", path, self._with_content(body), BUILD_SILENCE_SECONDS) as lines:
             yield _raising(lines)
 
@@ -280,6 +325,7 @@ class Client:
         Raises NotFoundError that lists names which are near.
         """
         values = [*query, *([("follow", "true")] if follow else [])]
+        values += [("environment", self.environment)] if self.environment else []
         path = f"/v1/apps/{quote(app, safe='')}/logs?{urlencode(values)}"
         # A quiet app says nothing for hours, and a search for a rare text in a large log nothing for seconds.
         async with self._stream("GET", path, None, None if follow else BUILD_SILENCE_SECONDS) as lines:
@@ -377,6 +423,12 @@ async def _records(reply: Reply) -> AsyncIterator[dict[str, Any]]:
                 raise errors.ConnectionError("The server went away in the middle of a message") from None
             if isinstance(record, dict):
                 yield record
+
+
+def _of_environment(name: str) -> str:
+    if "/" in name or name in (".", "..", ""):  # these would be another path
+        raise errors.NotFoundError(f"There is no environment {name!r}: one cannot be called so.")
+    return f"/v1/environments/{quote(name, safe='')}"
 
 
 def _of_app(name: str, what: str) -> str:

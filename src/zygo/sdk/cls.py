@@ -108,13 +108,17 @@ class Cls:
     ) -> Cls:
         """The class `name` of the app that is served or deployed as `app_name`. Asks nobody before it is used.
 
-        `environment_name` and `client` are there for programs that give them. Raises InvalidError for version=.
+        Arguments:
+            environment_name: as for Function.from_name.
+            client: there for programs that give it.
+
+        Raises InvalidError for version=.
         """
         if version is not None:
             raise InvalidError("Cls.from_name(version=) is not there; the active revision is meant.")
         if not isinstance(app_name, str) or not app_name or not isinstance(name, str) or not name or "." in name:
             raise InvalidError(f"Cls.from_name({app_name!r}, {name!r}) takes the app's name and the class's.")
-        return _named_cls(app_name, name, None)
+        return _named_cls(variants.address(app_name, environment_name), name, None)
 
     lookup = from_name
 
@@ -128,7 +132,7 @@ class _NamedCls(Cls):
         self.service = NamedFunction(app_name, name)  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Cls.from_name({self.service.app_name!r}, {self.name!r})"
+        return f"Cls.from_name({variants.shown_address(self.service.app_name)}, {self.name!r})"
 
     def __getattr__(self, name: str) -> Any:
         if name == "raw":

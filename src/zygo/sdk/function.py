@@ -12,6 +12,7 @@ from zygo.model import BatchPolicy, FunctionSpec, Resources, ScalePolicy, WebSpe
 from zygo.sdk import context, variants
 from zygo.sdk.function_call import FunctionCall
 from zygo.sdk.methods import Method
+from zygo.sdk.secret import add_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,10 +141,7 @@ class Function:
         Raises InvalidError when one of them is missing.
         """
         raw = inspect.unwrap(self.raw)
-        env: dict[str, str] = {}
-        for secret in self.secrets:
-            env.update(secret.resolve().values)
-        env.update(self.options.env)
+        env, secrets = add_up(self.secrets, self.options.env)
         code = getattr(raw, "__code__", None)
         return FunctionSpec(
             name=self.name,
@@ -163,6 +161,7 @@ class Function:
             retries=self.options.retries,
             batch=self.batch,
             own_network=self.web is not None and self.web.kind == "web_server",
+            secrets=secrets,
         )
 
     def _web_with_sample(self) -> WebSpec | None:
@@ -176,10 +175,14 @@ class Function:
     def from_name(app_name: str, name: str, *, environment_name: str | None = None, client: Any = None) -> Function:
         """The function `name` of the app that is served or deployed as `app_name`. Asks nobody before it is used.
 
-        `environment_name` and `client` are there for programs that give them; there is one environment, and the client
-        finds its server by itself. Raises InvalidError for a name with a dot, which is a method's.
+        Arguments:
+            environment_name: of the environment that the app is in; else this process's: that of ZYGO_ENVIRONMENT or of the
+                profile, in a container its own.
+            client: there for programs that give it; zygo finds its server by itself.
+
+        Raises InvalidError for a name with a dot, which is a method's.
         """
-        return named(app_name, name)
+        return named(variants.address(app_name, environment_name), name)
 
     lookup = from_name
 
@@ -225,7 +228,7 @@ class NamedFunction(Function):
         return str(self._served_in)
 
     def __repr__(self) -> str:
-        return f"Function.from_name({self.app_name!r}, {self.name!r})"
+        return f"Function.from_name({variants.shown_address(self.app_name)}, {self.name!r})"
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute in ("app", "raw", "web", "options"):

@@ -13,11 +13,12 @@ from zygo.errors import InvalidError, NotFoundError
 
 @dataclass(frozen=True)
 class Profile:
-    """A name for a server."""
+    """A name for a server, and for an environment there."""
 
     name: str
     server: str
     token: str = ""
+    environment: str = ""
 
 
 def path() -> Path:
@@ -31,7 +32,10 @@ def load() -> tuple[dict[str, Profile], str]:
     file = path()
     try:
         data: dict[str, Any] = json.loads(file.read_text())
-        found = {name: Profile(name, str(v["server"]), str(v.get("token", ""))) for name, v in data["profiles"].items()}
+        found = {
+            name: Profile(name, str(v["server"]), str(v.get("token", "")), str(v.get("environment", "")))
+            for name, v in data["profiles"].items()
+        }
         return found, str(data.get("active") or "")
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return {}, ""

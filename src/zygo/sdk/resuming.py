@@ -55,7 +55,7 @@ class RemoteSession(Session):
         self._lost = False
 
     async def __aenter__(self) -> RemoteSession:
-        await self._open("/v1/sessions", self._body)
+        await self._open(self._client.placed("/v1/sessions"), self._body)
         self._speaking = asyncio.ensure_future(self._speak())
         return self
 

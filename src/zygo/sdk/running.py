@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class AppRun:
     """The context of `app.run()`: `with` it in blocking code, `async with` it in async code. Its value is the App."""
 
-    def __init__(self, app: App, name: str | None, detach: bool) -> None:
-        self._app, self._name, self._detach = app, name, detach
+    def __init__(self, app: App, name: str | None, detach: bool, environment: str | None) -> None:
+        self._app, self._name, self._detach, self._environment = app, name, detach, environment
         self._run: Any = None
 
     def __enter__(self) -> App:
@@ -66,7 +66,7 @@ class AppRun:
             )
         from zygo.program import running
 
-        self._run = running.of_program(app, running.Plan(self._name, self._detach))
+        self._run = running.of_program(app, running.Plan(self._name, self._detach, environment=self._environment))
         app.starting = True
 
 
@@ -90,7 +90,8 @@ class RunMethod:
         Arguments:
             name: instead of its own.
             detach: it goes on afterwards until its functions have nothing left to do.
-            client, environment_name: there for programs that give them.
+            environment_name: of the environment in which it runs; else that of ZYGO_ENVIRONMENT or of the profile.
+            client: there for programs that give it.
             interactive: not supported.
 
         Entering raises InvalidError in a container, at a module's top level while it is imported for its app, and when the
@@ -98,7 +99,7 @@ class RunMethod:
         """
         if interactive:
             raise refusal("app.run(interactive=True)", "Run the function with .local() in a debugger.")
-        return AppRun(self._app, name, detach)
+        return AppRun(self._app, name, detach, environment_name)
 
     aio = __call__
 
@@ -124,13 +125,14 @@ class DeployMethod:
             name: instead of its own; one of them is needed.
             tag: a word for the history.
             strategy: "rolling", or "recreate": the old containers end before the first new one starts.
-            environment_name, client: there for programs that give them.
+            environment_name: of the environment into which it goes; else that of ZYGO_ENVIRONMENT or of the profile.
+            client: there for programs that give it.
 
         Returns the App, whose functions are the deployed ones then. Raises InvalidError in a container and while the
         module is imported for its app, and otherwise what makes the deploy fail, after nothing was changed.
         """
         try:
-            background.run(self._deploy(name, tag, strategy), "app.deploy()")
+            background.run(self._deploy(name, tag, strategy, environment_name), "app.deploy()")
         except BaseException as error:
             raise _told(error) from error.__cause__
         return self._app
@@ -146,18 +148,18 @@ class DeployMethod:
     ) -> App:
         """The same for async code."""
         try:
-            await asyncio.wrap_future(_submit(self._deploy(name, tag, strategy)))
+            await asyncio.wrap_future(_submit(self._deploy(name, tag, strategy, environment_name)))
         except BaseException as error:
             raise _told(error) from error.__cause__
         return self._app
 
-    def _deploy(self, name: str | None, tag: str, strategy: str) -> Coroutine[Any, Any, None]:
+    def _deploy(self, name: str | None, tag: str, strategy: str, environment: str | None) -> Coroutine[Any, Any, None]:
         refuse_elsewhere("app.deploy()")
         if self._app.running_as is not None:
             raise InvalidError(f"{self._app!r} is running. Deploy it before or after.")
         from zygo.program import running
 
-        return running.deploy(self._app, name, tag, strategy)
+        return running.deploy(self._app, name, tag, strategy, environment)
 
 
 def refuse_elsewhere(what: str) -> None:

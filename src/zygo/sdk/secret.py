@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, NoReturn
+from typing import TYPE_CHECKING, Any, Callable
 
 from zygo.errors import InvalidError
+from zygo.model import SecretUse
 from zygo.sdk import context
-from zygo.sdk.parameters import check_env
+from zygo.sdk.parameters import check_env, check_name
 from zygo.sdk.sources import WatchRoot, watch_file
-from zygo.sdk.unsupported import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,12 +29,14 @@ class ResolvedSecret:
 class Secret:
     """Environment variables for functions: `secrets=[...]` of an App or a function.
 
-    Values are read on this machine when the app is served or deployed; in a container they are already in the
-    environment, and the object holds nothing.
+    Values are read on this machine when the app is served or deployed, those of a named one on the server; in a container
+    they are already in the environment, and the object holds nothing.
     """
 
-    def __init__(self, origin: str, read: Callable[[], ResolvedSecret]) -> None:
+    def __init__(self, origin: str, read: Callable[[], ResolvedSecret], use: SecretUse | None = None) -> None:
         self._origin = origin
+        self.use = use
+        """Which secret of the server's is meant; None for values that are read here."""
         self._read = read
         self._resolved: ResolvedSecret | None = None
 
@@ -75,16 +77,32 @@ class Secret:
         return cls(f"from_local_environ({list(keys)})", lambda: _environ(keys))
 
     @classmethod
-    def from_name(cls, name: str, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not supported yet."""
-        raise refusal(
-            f"Secret.from_name({name!r})",
-            "Use zygo.Secret.from_dotenv() with a .env file, or zygo.Secret.from_local_environ(['NAME']).",
-        )
+    def from_name(
+        cls, name: str, *, environment_name: str | None = None, required_keys: Sequence[str] = (), client: Any = None
+    ) -> Secret:
+        """The secret that `zygo secret create NAME ...` made on the server. Asks nobody before the app is served or deployed;
+        when it is not there then, or lacks one of `required_keys`, that is refused.
+
+        Arguments:
+            environment_name: of the environment that it is in; else the app's.
+            client: there for programs that give it.
+        """
+        check_name("Secret", name)
+        if environment_name is not None and (not isinstance(environment_name, str) or not environment_name):
+            raise InvalidError(f"environment_name={environment_name!r} is not the name of an environment.")
+        if isinstance(required_keys, str) or not all(isinstance(key, str) for key in required_keys):
+            raise InvalidError(f"Secret.from_name({name!r}): required_keys= takes a list of names.")
+        use = SecretUse(name, environment_name or "", tuple(required_keys))
+        return cls(f"from_name({name!r})", ResolvedSecret, use)
 
     def update(self, env_dict: Mapping[str, str | None]) -> None:
         """Merge further values in; they win. Raises InvalidError for what is not text."""
         more = check_env("Secret.update()", env_dict)
+        if self.use is not None:
+            raise InvalidError(
+                f"{self!r} is kept by the server: update() does not apply. Use `zygo secret create {self.use.name} --force`, or "
+                f"a second one: secrets=[..., zygo.Secret.from_dict(...)]."
+            )
         read = self._read
         self._resolved = None
 
@@ -101,6 +119,25 @@ class Secret:
         if self._resolved is None:
             self._resolved = self._read()
         return self._resolved
+
+
+def add_up(secrets: Sequence[Secret], env: Mapping[str, str]) -> tuple[dict[str, str], tuple[SecretUse, ...]]:
+    """What `secrets=` and `env=` of a function come to: the values that are known here, and what the server adds to them.
+
+    A later secret wins over an earlier one, and `env` over all of them.
+    """
+    values: dict[str, str] = {}
+    uses: list[SecretUse] = []
+    for secret in secrets:
+        if secret.use is not None:
+            uses.append(replace(secret.use, over=tuple(sorted(values))))
+            continue
+        own = secret.resolve().values
+        values.update(own)
+        uses = [replace(use, over=tuple(key for key in use.over if key not in own)) for use in uses]
+    values.update(env)
+    uses = [replace(use, over=tuple(key for key in use.over if key not in env)) for use in uses]
+    return values, tuple(uses)
 
 
 def _working_directory() -> str | None:

@@ -13,7 +13,7 @@ NAMES = {
     "CloudBucketMount": "Read the bucket with its own library inside the function.",
     "Cron": "Let cron or a systemd timer call the function's URL with curl.",
     "Dict": _STATE,
-    "Environment": "Run a second server with its own ZYGO_DATA_DIR for another environment.",
+    "Environment": "Use `zygo environment create`, and environment_name= of what is looked up.",
     "Mount": "Use image.add_local_dir(), add_local_file() or add_local_python_source().",
     "NetworkFileSystem": _STATE,
     "Period": "Let cron or a systemd timer call the function's URL with curl.",

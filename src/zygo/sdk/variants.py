@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 from zygo.errors import InvalidError
 from zygo.model import encode
 from zygo.sdk import parameters
+from zygo.sdk.unsupported import refusal
 
 OPTIONS = (
     *("cpu", "memory", "gpu", "env", "secrets", "retries", "max_containers", "buffer_containers"),
@@ -18,6 +19,25 @@ OPTIONS = (
 )
 _PLACES = ("region", "cloud", "routing_region")
 _POLICY = ("max_containers", "buffer_containers", "scaledown_window", "min_containers")
+
+
+def address(app_name: str, environment_name: str | None) -> str:
+    """Where the server is to look for a function: see `calls.find`. Raises InvalidError."""
+    if isinstance(app_name, str) and "/" in app_name:
+        raise InvalidError(f"{app_name!r} is not the name of an app. Say environment_name= for one in an environment.")
+    if environment_name is None:
+        return app_name
+    if not isinstance(environment_name, str) or not environment_name or "/" in environment_name:
+        raise InvalidError(
+            f"environment_name={environment_name!r} is not the name of an environment, such as 'staging'."
+        )
+    return f"{environment_name}/{app_name}"
+
+
+def shown_address(text: str) -> str:
+    """An address as the arguments of from_name."""
+    environment, _, app = text.rpartition("/")
+    return f"{app!r}, environment_name={environment!r}" if environment else repr(app)
 
 
 def with_options(
@@ -47,6 +67,10 @@ def with_options(
     }
     env: dict[str, str] = {}
     for secret in options.secrets:
+        if secret.use is not None:
+            raise refusal(
+                f"{owner}: {secret!r} in with_options()", "Name it where the function is defined: secrets=[...]."
+            )
         env.update(secret.resolve().values)
     said["env"] = {**env, **options.env}
     if "timeout" in given:

@@ -89,6 +89,20 @@ def server() -> Remote | None:
     return None if text == LOCAL else parse(text, token)
 
 
+def environment() -> str:
+    """The environment that commands and calls of this process mean; "" is the server's first one. Raises InvalidError.
+
+    ZYGO_ENVIRONMENT, else what the profile says that names the server. In a container it is the container's own.
+    """
+    name = os.environ.get("ZYGO_ENVIRONMENT", "")
+    if name or os.environ.get("ZYGO_SERVER", ""):
+        return name
+    from zygo.sdk import profiles
+
+    profile = profiles.active()
+    return profile.environment if profile is not None else ""
+
+
 def tls(remote: Remote) -> ssl.SSLContext | None:
     """For a connection to `remote`: the certificate authorities of this machine, or those in SSL_CERT_FILE."""
     if remote.scheme != "https":

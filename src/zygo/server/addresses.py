@@ -39,8 +39,8 @@ class Addresses:
     def label(self, app: LiveApp, spec: FunctionSpec, suffix: str) -> Label:
         """The label of a function; `suffix` tells the app's kind, or a version for a preview."""
         assert spec.web is not None
-        workspace = self._settings.workspace
-        return labels.label(app.name, spec.name, custom=spec.web.label, dev_suffix=suffix, workspace=workspace)
+        source = app.environment.source(self._settings.workspace)
+        return labels.label(app.name, spec.name, custom=spec.web.label, dev_suffix=suffix, workspace=source)
 
     def hostname(self, label: Label) -> str:
         """The whole hostname."""

@@ -11,18 +11,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 
 from zygo.errors import Error, InvalidError, to_json
-from zygo.model import AppSpec, Provenance, decode
+from zygo.model import MAIN, AppSpec, Provenance, decode
 from zygo.server import log_api
 from zygo.server.access import needed
+from zygo.server.environment_api import environment_of, environment_routes
 from zygo.server.faults import explained
 from zygo.server.guard import caller_of
 from zygo.server.logs import tail
 from zygo.server.remote_calls import PREFIX, CallsOverTcp
 from zygo.server.remote_sessions import RemoteSession
+from zygo.server.secret_api import secret_routes
 from zygo.server.token_api import token_routes
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
+    from zygo.server.environments import Environment
     from zygo.server.main import Server
     from zygo.server.sessions import Session
 
@@ -68,6 +72,8 @@ def build_api(server: Server) -> Starlette:
         Route("/v1/blobs/missing", api.missing_blobs, methods=["POST"]),
         Route("/v1/blobs/{sha256}", api.put_blob, methods=["PUT"]),
         *token_routes(server.tokens, server.audit),
+        *environment_routes(server),
+        *secret_routes(server),
     ]
     guarded: list[BaseRoute] = [_scoped(route) for route in routes]
     guarded.append(Mount(PREFIX.rstrip("/"), CallsOverTcp(server.settings.calls_socket)))
@@ -130,14 +136,18 @@ class _Api:
             logging.getLogger().removeHandler(handler)
 
     async def app_logs(self, request: Request) -> Response:
-        return await log_api.respond(self._server.app_logs, request.path_params["name"], request.query_params)
+        query = QueryParams([(key, value) for key, value in request.query_params.multi_items() if key != "environment"])
+        place = environment_of(self._server, request).id
+        return await log_api.respond(self._server.app_logs, request.path_params["name"], place, query)
 
     async def open_session(self, request: Request) -> Response:
         body = await _json(request)
         app, file = str(body.get("app") or ""), str(body.get("file") or "")
         flags = {name: bool(body.get(name)) for name in ("force", "running", "detached", "remote")}
-        session = await self._server.apps.open(app, file, **flags)
-        await self._server.audit.add(caller_of(request.scope), "run" if flags["running"] else "serve", app)
+        place = environment_of(self._server, request)
+        session = await self._server.apps.open(app, file, place, **flags)
+        action = "run" if flags["running"] else "serve"
+        await self._server.audit.add(caller_of(request.scope), action, app, environment=_told(place))
         return _SessionResponse(session)
 
     async def resume(self, request: Request) -> Response:
@@ -181,23 +191,26 @@ class _Api:
         )
 
     async def apps(self, request: Request) -> Response:
-        return JSONResponse({"apps": self._server.apps.describe(), "stopped": await self._server.deployed.stopped()})
+        server = self._server
+        found = {"apps": server.apps.describe(), "stopped": await server.deployed.stopped()}
+        return JSONResponse({**found, "environment": server.environments.named("").name})
 
     async def deploy(self, request: Request) -> Response:
-        name, body = request.path_params["name"], await _json(request)
+        name, place = request.path_params["name"], environment_of(self._server, request)
+        body = await _json(request)
         await self._take_content(body)
         spec, by = _decoded(AppSpec, body, "app"), _by(request, body)
         strategy = str(body.get("strategy", "rolling"))
         return self._changing(
-            request, "deploy", by, lambda emit: self._server.deployed.deploy(name, spec, by, strategy, emit)
+            request, "deploy", by, lambda emit: self._server.deployed.deploy(place, name, spec, by, strategy, emit)
         )
 
     def _changing(self, request: Request, action: str, by: Provenance | None, work: Work) -> Response:
         """The stream of a change of an app, which is written down."""
         name, caller = request.path_params["name"], caller_of(request.scope)
-        detail: dict[str, Any] = {}
+        detail: dict[str, Any] = {"environment": _told(environment_of(self._server, request))}
         if by is not None:
-            detail = {"tag": by.tag, "commit": by.commit, "client_version": by.client_version}
+            detail |= {"tag": by.tag, "commit": by.commit, "client_version": by.client_version}
         audit = self._server.audit
         return StreamingResponse(
             _stream(lambda emit: audit.around(caller, action, name, work(emit), **detail)), media_type=NDJSON
@@ -216,10 +229,11 @@ class _Api:
             await self._server.sources.put(sha256, _once(data))
 
     async def history(self, request: Request) -> Response:
-        return JSONResponse({"revisions": await self._server.deployed.history(request.path_params["name"])})
+        place, name = environment_of(self._server, request), request.path_params["name"]
+        return JSONResponse({"revisions": await self._server.deployed.history(place, name)})
 
     async def rollback(self, request: Request) -> Response:
-        name, body = request.path_params["name"], await _json(request)
+        name, body, place = request.path_params["name"], await _json(request), environment_of(self._server, request)
         by, strategy, version = (
             _by(request, body),
             str(body.get("strategy", "rolling")),
@@ -228,27 +242,33 @@ class _Api:
         if version is not None and not isinstance(version, int):
             raise InvalidError(f"{version!r} is not the number of a version.")
         return self._changing(
-            request, "rollback", by, lambda emit: self._server.deployed.rollback(name, version, by, strategy, emit)
+            request,
+            "rollback",
+            by,
+            lambda emit: self._server.deployed.rollback(place, name, version, by, strategy, emit),
         )
 
     async def rollover(self, request: Request) -> Response:
         name, strategy = request.path_params["name"], str((await _json(request)).get("strategy", "rolling"))
+        place = environment_of(self._server, request)
         return self._changing(
-            request, "rollover", None, lambda emit: self._server.deployed.rollover(name, strategy, emit)
+            request, "rollover", None, lambda emit: self._server.deployed.rollover(place, name, strategy, emit)
         )
 
     async def stop_app(self, request: Request) -> Response:
         name, apps = request.path_params["name"], self._server.apps
-        caller, audit = caller_of(request.scope), self._server.audit
-        running = [] if apps.find(name, "deployed") else apps.runs(name)
+        caller, audit, place = caller_of(request.scope), self._server.audit, environment_of(self._server, request)
+        running = [] if apps.find(name, "deployed", place) else apps.runs(name, place)
+        told = _told(place)
         if not running:
-            return JSONResponse(await audit.around(caller, "stop", name, self._server.deployed.stop(name)))
+            stopping = self._server.deployed.stop(place, name)
+            return JSONResponse(await audit.around(caller, "stop", name, stopping, environment=told))
         containers = sum(pool.total for app in running for g in app.generations for pool in g.pools.values())
         for app in running:
             await apps.end(app)
             if app.session is not None:
                 app.session.end(f"`zygo app stop {name}`")
-        await audit.add(caller, "stop", name)
+        await audit.add(caller, "stop", name, environment=told)
         return JSONResponse({"name": name, "containers": containers})
 
     async def proxy_tokens(self, request: Request) -> Response:
@@ -289,6 +309,11 @@ class _SessionResponse(StreamingResponse):
 
 
 T = TypeVar("T")
+
+
+def _told(environment: Environment) -> str:
+    """What the audit log says of it: nothing of the one that every server has."""
+    return "" if environment.id == MAIN else environment.name
 
 
 def _by(request: Request, body: dict[str, Any]) -> Provenance:

@@ -3,8 +3,9 @@
     container's line -> AppLog.write -> allowance -> the serving terminal, followers
                                              \\-> buffer -> (0.2 s) -> LogWriter's thread -> files
 
-A deployed app's lines are in <folder>/<app>/, those of a served one in <folder>/<app>@dev/; they stay when the app ends. A
-server that is killed loses what came in the last 0.2 seconds.
+A deployed app's lines are in <folder>/<app>/, those of a served one in <folder>/<app>@dev/, and outside of the first
+environment in <folder>/<app>@in-<environment's id>[@dev]/; they stay when the app ends. A server that is killed loses what
+came in the last 0.2 seconds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zygo import errors
+from zygo.model import MAIN
 from zygo.runtime.flood import LINES_AT_ONCE, LINES_PER_SECOND, Allowance
 from zygo.server.log_lines import Line, Wanted, cut
 from zygo.server.log_writer import LogWriter, Snapshot
@@ -42,14 +44,16 @@ SNAPSHOT_SECONDS = 15.0
 """What the writer may take until it comes to a reader's turn: longer means that the disk hangs."""
 
 _DEV = "@dev"
+_IN = "@in-"
 
 
 @dataclass(frozen=True)
 class LogKey:
-    """Whose log: an app's name, and whether it is the served (ephemeral) one of that name."""
+    """Whose log: an app's name, whether it is the served (ephemeral) one of that name, and its environment's id."""
 
     app: str
     ephemeral: bool
+    environment: str = MAIN
 
     @property
     def folder(self) -> str:
@@ -59,12 +63,14 @@ class LogKey:
             name = f"%2E{name[1:]}"
         if len(name) > 200:  # a file name has at most 255 bytes
             name = f"{name[:150]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-        return name + (_DEV if self.ephemeral else "")
+        place = "" if self.environment == MAIN else f"{_IN}{self.environment}"
+        return f"{name}{place}{_DEV if self.ephemeral else ''}"
 
     @staticmethod
     def of_folder(name: str) -> LogKey:
         """The key whose folder has this name."""
-        return LogKey(urllib.parse.unquote(name.removesuffix(_DEV)), name.endswith(_DEV))
+        quoted, _, environment = name.removesuffix(_DEV).partition(_IN)
+        return LogKey(urllib.parse.unquote(quoted), name.endswith(_DEV), environment or MAIN)
 
     @property
     def shown(self) -> str:
@@ -200,21 +206,24 @@ class AppLogs:
         self._live: dict[LogKey, list[AppLog]] = {}
         self._followers: dict[LogKey, list[Follower]] = {}
 
-    def open(self, app: str, *, ephemeral: bool) -> AppLog:
+    def open(self, app: str, *, ephemeral: bool, environment: str = MAIN) -> AppLog:
         """The log of an app that begins to live; its owner closes it. Two of one name may overlap: one ends, one begins."""
-        opened = AppLog(self, LogKey(app, ephemeral))
+        opened = AppLog(self, LogKey(app, ephemeral, environment))
         self._live.setdefault(opened.key, []).append(opened)
         return opened
 
-    def find(self, name: str) -> LogKey:
-        """Whose log `name` means: the deployed app's, else the served one's, also as `name`-dev.
+    def find(self, name: str, environment: str = MAIN) -> LogKey:
+        """Whose log `name` means in an environment: the deployed app's, else the served one's, also as `name`-dev.
 
         Raises NotFoundError with names that are near when no such app lives or has left a log.
         """
-        for key in (LogKey(name, False), LogKey(name, True), LogKey(name.removesuffix("-dev"), True)):
+        for app, ephemeral in ((name, False), (name, True), (name.removesuffix("-dev"), True)):
+            key = LogKey(app, ephemeral, environment)
             if name and (key in self._live or (self.folder / key.folder).is_dir()):
                 return key
-        near = difflib.get_close_matches(name, sorted({key.shown for key in self._known()}), n=3, cutoff=0.5)
+        near = difflib.get_close_matches(
+            name, sorted({key.shown for key in self._known() if key.environment == environment}), n=3, cutoff=0.5
+        )
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise errors.NotFoundError(
             f"There is no app {name[:100]!r}, and no log of one.{hint} `zygo server status` shows the apps."

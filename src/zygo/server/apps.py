@@ -15,6 +15,7 @@ from zygo.errors import ConflictError, Error, InvalidError, NotFoundError, Store
 from zygo.gateway.admission import Admission
 from zygo.gateway.proxy_auth import Tokens
 from zygo.gateway.routes import Endpoint, RequestRecord, Routes
+from zygo.model import MAIN
 from zygo.scheduler.pool import Pool
 from zygo.server import domains
 from zygo.server.live import Generation, LiveApp, LiveFunction
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from zygo.scheduler.loop import Scheduler
     from zygo.server.addresses import Addresses
     from zygo.server.app_logs import AppLog, AppLogs
+    from zygo.server.environments import Environment
     from zygo.server.live import Kind
     from zygo.settings import Settings
 
@@ -49,10 +51,12 @@ FINISH_GRACE = 10.0
 """Seconds that containers have when a program is done: their last words are part of what it prints."""
 
 
-def function_id(key: str, kind: str, app: str, name: str) -> str:
+def function_id(key: str, kind: str, app: str, name: str, environment: str = MAIN) -> str:
     """The id under which a function is called: the same for every revision of an app, and each time it is served."""
     # By name, not by key: an app that is being deployed for the first time has none yet.
     owner = key if kind == "preview" else f"{app}/{kind}"
+    if environment != MAIN:
+        owner = f"{environment}/{owner}"
     return "fu-" + hashlib.sha256(f"{owner}/{name}".encode()).hexdigest()[:22]
 
 
@@ -104,22 +108,24 @@ class Apps:
             raise NotFoundError(f"There is no session {identifier[:40]!r}; its command has ended or was taken over.")
         return app
 
-    def find(self, name: str, kind: str) -> LiveApp | None:
+    def find(self, name: str, kind: str, environment: Environment) -> LiveApp | None:
         """The ephemeral or deployed app of that name."""
-        return next((app for app in self._apps.values() if app.name == name and app.kind == kind), None)
+        wanted = (name, kind, environment)
+        return next((app for app in self._apps.values() if (app.name, app.kind, app.environment) == wanted), None)
 
     def get(self, key: str) -> LiveApp | None:
         """The app with that key."""
         return self._apps.get(key)
 
-    def open_log(self, name: str, *, ephemeral: bool = False) -> AppLog:
+    def open_log(self, name: str, environment: Environment, *, ephemeral: bool = False) -> AppLog:
         """The log of the app `name`. Whoever opens it closes it."""
-        return self._logs.open(name, ephemeral=ephemeral)
+        return self._logs.open(name, ephemeral=ephemeral, environment=environment.id)
 
     async def open(
         self,
         name: str,
         file: str,
+        environment: Environment,
         *,
         force: bool = False,
         running: bool = False,
@@ -135,8 +141,9 @@ class Apps:
             raise InvalidError("The app has no name.")
         kind_of_session = RemoteSession if remote else Session
         if running:
-            return self._begin(kind_of_session(name, file, running=True, detached=detached), "run")
-        other = self.find(name, "ephemeral")
+            session = kind_of_session(name, file, running=True, detached=detached)
+            return self._begin(session, "run", environment)
+        other = self.find(name, "ephemeral", environment)
         if other is not None and other.session is not None:
             if not force:
                 raise ConflictError(
@@ -145,10 +152,11 @@ class Apps:
                 )
             other.session.end(f"another `zygo serve --force` took over the app {name!r}")
             await self.end(other)
-        return self._begin(kind_of_session(name, file), "ephemeral")
+        return self._begin(kind_of_session(name, file), "ephemeral", environment)
 
-    def _begin(self, session: Session, kind: Kind) -> Session:
-        app = LiveApp(session.id, session.app, kind, self.open_log(session.app, ephemeral=True), session=session)
+    def _begin(self, session: Session, kind: Kind, environment: Environment) -> Session:
+        opened = self.open_log(session.app, environment, ephemeral=True)
+        app = LiveApp(session.id, session.app, kind, opened, environment, session=session)
         self.add(app)
         task = asyncio.get_running_loop().create_task(self._end_with_session(app, session), name=f"app {app.name}")
         self._ending.add(task)
@@ -206,9 +214,10 @@ class Apps:
         if app.session is not None:
             app.session.end("the program has ended", "done")
 
-    def runs(self, name: str) -> list[LiveApp]:
+    def runs(self, name: str, environment: Environment) -> list[LiveApp]:
         """The programs that run under that name, or id."""
-        return [app for app in self._apps.values() if app.kind == "run" and name in (app.name, app.key)]
+        found = [app for app in self._apps.values() if app.kind == "run" and app.environment is environment]
+        return [app for app in found if name in (app.name, app.key)]
 
     async def _end_with_session(self, app: LiveApp, session: Session) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (session.ended, session.abandoned)]
@@ -244,7 +253,7 @@ class Apps:
         hostname = self.addresses.hostname(label) if label is not None else ""
         self._check_free(app, spec.name, hostname)
         admission = owner.admission if owner is not None else self._admission(app)
-        identifier = function_id(app.key, app.kind, app.name, spec.name)
+        identifier = function_id(app.key, app.kind, app.name, spec.name, app.environment.id)
         return LiveFunction(identifier, spec.name, label, hostname, admission, spec.owner)
 
     def _admission(self, app: LiveApp) -> Admission:
@@ -520,6 +529,7 @@ class Apps:
             {
                 "id": app.key,
                 "name": app.name,
+                "environment": app.environment.name,
                 "state": app.state,
                 "file": app.session.file if app.session else "",
                 "version": app.version,

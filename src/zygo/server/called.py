@@ -6,34 +6,33 @@ from typing import TYPE_CHECKING, Any
 
 from zygo.errors import InvalidError, NotFoundError
 from zygo.gateway.backlog import Callee
-from zygo.model import ScalePolicy, encode
+from zygo.model import MAIN, ScalePolicy, encode
 from zygo.server import scaling
 
 if TYPE_CHECKING:
     from zygo.gateway.container import Backend
     from zygo.model import FunctionSpec
     from zygo.server.apps import Apps
+    from zygo.server.environments import Environment, Environments
     from zygo.server.live import LiveApp, LiveFunction
 
 
 class CalledFunctions:
     """Every function of the live apps. Of two apps of one name, one deployed and one served, the deployed one is meant."""
 
-    def __init__(self, apps: Apps) -> None:
+    def __init__(self, apps: Apps, environments: Environments) -> None:
         self._apps = apps
+        self._environments = environments
 
-    def describe(self, app_name: str, name: str, variant: dict[str, Any] | None = None) -> dict[str, Any]:
-        """What a caller must know of a function, or of a variant of it. The app is told by its name or id.
+    def describe(
+        self, app_name: str, name: str, variant: dict[str, Any] | None = None, environment: str = ""
+    ) -> dict[str, Any]:
+        """What a caller must know of a function, or of a variant of it. The app is told by its id, or by its name in an
+        environment, "" for the first one.
 
         Raises NotFoundError, InvalidError.
         """
-        app = (
-            self._apps.get(app_name) or self._apps.find(app_name, "deployed") or self._apps.find(app_name, "ephemeral")
-        )
-        if app is None:
-            names = sorted({app.name for app in self._apps.all})
-            there = f"There are: {', '.join(names)}." if names else "None is."
-            raise NotFoundError(f"No app called {app_name!r} is deployed or served. {there}")
+        app = self._apps.get(app_name) or self._named(app_name, self._environments.named(environment))
         function = app.functions.get(name)
         if function is None or function.spec is None:
             known = ", ".join(sorted(f.name for f in app.functions.values() if f.name == f.shown)) or "none"
@@ -53,6 +52,17 @@ class CalledFunctions:
             "parallel": spec.policy.max_inputs,
             "single_use": spec.policy.single_use,
         }
+
+    def _named(self, name: str, environment: Environment) -> LiveApp:
+        app = self._apps.find(name, "deployed", environment) or self._apps.find(name, "ephemeral", environment)
+        if app is None:
+            names = sorted({app.name for app in self._apps.all if app.environment is environment})
+            there = f"There are: {', '.join(names)}." if names else "None is."
+            others = sorted({app.environment.name for app in self._apps.all if app.name == name})
+            elsewhere = f" It is in {', '.join(others)}: say environment_name=." if others else ""
+            place = "" if environment.id == MAIN else f" in the environment {environment.name!r}"
+            raise NotFoundError(f"No app called {name!r} is deployed or served{place}. {there}{elsewhere}")
+        return app
 
     def stats(self, identifier: str) -> dict[str, int]:
         """How busy a function is. Raises NotFoundError."""

@@ -75,7 +75,8 @@ class _CallsApi:
     async def find(self, request: Request) -> Response:
         """A function by the app's name and its own."""
         query = request.query_params
-        return JSONResponse(self._functions.describe(query.get("app", ""), query.get("name", "")))
+        environment = query.get("environment", "")
+        return JSONResponse(self._functions.describe(query.get("app", ""), query.get("name", ""), None, environment))
 
     async def find_variant(self, request: Request) -> Response:
         """The same with parameters or options, which may be secrets and so are no part of the URL."""
@@ -83,7 +84,8 @@ class _CallsApi:
         variant = body.get("variant")
         if not isinstance(variant, dict):
             raise InvalidError("The variant is not a JSON object.")
-        return JSONResponse(self._functions.describe(str(body.get("app", "")), str(body.get("name", "")), variant))
+        app, name, environment = (str(body.get(key) or "") for key in ("app", "name", "environment"))
+        return JSONResponse(self._functions.describe(app, name, variant, environment))
 
     async def stats(self, request: Request) -> Response:
         """How busy it is."""

@@ -40,7 +40,7 @@ END_SECONDS = 2.0
 async def listening(server: Server) -> AsyncIterator[None]:
     """Take calls, and serve the control API, until the block ends."""
     settings = server.settings
-    functions = CalledFunctions(server.apps)
+    functions = CalledFunctions(server.apps, server.environments)
     dispatcher = Dispatcher(server.store.calls, functions.callee, settings.max_spawned)
     server.apps.dispatcher = dispatcher
     try:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zygo.errors import Error, InvalidError, NotFoundError
-from zygo.model import AppSpec, Provenance, encode
+from zygo.model import MAIN, AppSpec, Provenance, encode
 from zygo.server import domains
 from zygo.server.deployments import How
 from zygo.server.live import LiveApp
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from zygo.model import AppRecord, RevisionRecord
     from zygo.server.apps import Apps
     from zygo.server.deployments import Deployments, Emit
+    from zygo.server.environments import Environment, Environments
+    from zygo.server.secrets import Secrets
     from zygo.settings import Settings
     from zygo.store.store import Store
 
@@ -52,11 +54,20 @@ class DeployedApps:
 
     _store: Store
 
-    def __init__(self, settings: Settings, apps: Apps, deployments: Deployments) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        apps: Apps,
+        deployments: Deployments,
+        environments: Environments,
+        secrets: Secrets,
+    ) -> None:
+        self._environments = environments
+        self._secrets = secrets
         self._settings = settings
         self._apps = apps
         self._deployments = deployments
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
         self._wakers: dict[str, Waker] = {}
         self._previews: dict[str, dict[int, LiveApp]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -115,7 +126,9 @@ class DeployedApps:
             await waker.close()
 
     async def _announce(self, record: AppRecord, spec: AppSpec) -> None:
-        app = LiveApp(record.id, record.name, "deployed", self._apps.open_log(record.name), version=record.version)
+        environment = self._environments.get(record.environment)
+        opened = self._apps.open_log(record.name, environment)
+        app = LiveApp(record.id, record.name, "deployed", opened, environment, version=record.version)
 
         async def read() -> AppSpec:
             return spec  # it may wake before the store can be asked
@@ -141,7 +154,7 @@ class DeployedApps:
 
     async def _bring_previews(self) -> None:
         for app in self._restored:
-            async with self._lock(app.name):
+            async with self._lock(app.environment, app.name):
                 try:
                     if self._apps.get(app.key) is app:
                         await self._update_previews(app)
@@ -151,51 +164,54 @@ class DeployedApps:
 
     # -- what users ask for -----------------------------------------------------------------------------------------
 
-    async def deploy(self, name: str, spec: AppSpec, by: Provenance, strategy: str, emit: Emit) -> dict[str, Any]:
+    async def deploy(
+        self, environment: Environment, name: str, spec: AppSpec, by: Provenance, strategy: str, emit: Emit
+    ) -> dict[str, Any]:
         """Deploy `spec` as `name`. Returns the last event: published, unchanged, failed or missing."""
         _check(name, by, strategy)
         if not spec.functions:
             raise InvalidError(f"The app {name!r} has no functions: nothing of it could be called.")
         spec = replace(spec, name=name)
-        async with self._changing(name, emit):
+        async with self._changing(environment, name, emit):
             missing = self._deployments.missing(spec)
             if missing:
                 return {"type": "missing", "sha256": missing}
-            app, digest = self._apps.find(name, "deployed"), digest_of(spec)
+            spec = await self._secrets.stamped(environment, spec)
+            app, digest = self._apps.find(name, "deployed", environment), digest_of(spec)
             if app is not None and await self._digest(app) == digest:
                 await self._advise(spec, emit)
                 return {"type": "unchanged", "version": app.version, "functions": self._deployments.describe(app)}
-            result = await self._publish(app, spec, digest, by, strategy, emit)
+            result = await self._publish(app or self._new(environment, name), spec, digest, by, strategy, emit)
             if result["type"] == "published":
                 await self._advise(spec, emit)
             return result
 
     async def rollback(
-        self, name: str, version: int | None, by: Provenance, strategy: str, emit: Emit
+        self, environment: Environment, name: str, version: int | None, by: Provenance, strategy: str, emit: Emit
     ) -> dict[str, Any]:
         """Make the state of a kept revision the newest one: of `version`, or of the one before the active one."""
         _check(name, by, strategy)
-        async with self._changing(name, emit):
-            app = self.require(name)
+        async with self._changing(environment, name, emit):
+            app = self.require(environment, name)
             target = await self._target(app, version)
             spec = await self._store.spec(app.key, target.version)
             by = replace(by, rollback_of=target.version, commit=target.by.commit, dirty=target.by.dirty)
             result = await self._publish(app, spec, target.digest, by, strategy, emit)
             return _complete(result, name, target.version)
 
-    async def rollover(self, name: str, strategy: str, emit: Emit) -> dict[str, Any]:
+    async def rollover(self, environment: Environment, name: str, strategy: str, emit: Emit) -> dict[str, Any]:
         """New containers of the same revision."""
         _check(name, None, strategy)
-        async with self._changing(name, emit):
-            app = self.require(name)
+        async with self._changing(environment, name, emit):
+            app = self.require(environment, name)
             spec = await self._store.spec(app.key, app.version)
             result = await self._deployments.publish(app, spec, emit, How(prove=True, strategy=strategy))
             return _complete(result, name, app.version)
 
-    async def stop(self, name: str) -> dict[str, Any]:
+    async def stop(self, environment: Environment, name: str) -> dict[str, Any]:
         """Stop an app for good; returns once its containers are gone. Its log and history stay."""
-        async with self._changing(name, lambda event: None):
-            app = self.require(name)
+        async with self._changing(environment, name, lambda event: None):
+            app = self.require(environment, name)
             containers = sum(pool.total for generation in app.generations for pool in generation.pools.values())
             await self._store.stop_app(app.key, time.time())
             for preview in self._previews.pop(app.key, {}).values():
@@ -206,14 +222,15 @@ class DeployedApps:
             await self._apps.end(app, self._settings.grace_period)
             return {"name": name, "containers": containers}
 
-    async def history(self, name: str) -> list[dict[str, Any]]:
+    async def history(self, environment: Environment, name: str) -> list[dict[str, Any]]:
         """Every revision of the app, newest first. Also of one that was stopped, if there is none by that name now."""
-        record = await self._store.app(name)
+        record = await self._store.app(name, environment.id)
         if record is None:
-            stopped = [app for app in await self._store.apps(include_stopped=True) if app.name == name]
-            record = max(stopped, key=lambda app: app.created_at, default=None)
+            stopped = await self._store.apps(include_stopped=True)
+            found = [app for app in stopped if (app.name, app.environment) == (name, environment.id)]
+            record = max(found, key=lambda app: app.created_at, default=None)
         if record is None:
-            raise await self._unknown(name)
+            raise self._unknown(environment, name)
         await self._previews_there.wait()
         live = self._apps.get(record.id)
         rows = []
@@ -225,40 +242,67 @@ class DeployedApps:
 
     async def stopped(self) -> list[dict[str, Any]]:
         """The apps that were stopped, for `zygo app list`."""
-        records = await self._store.apps(include_stopped=True)
-        return [encode(record) for record in records if record.stopped_at is not None]
+        names = {environment.id: environment.name for environment in self._environments.all}
+        return [
+            {**encode(record), "environment": names[record.environment]}
+            for record in await self._store.apps(include_stopped=True)
+            if record.stopped_at is not None and record.environment in names
+        ]
 
-    def require(self, name: str) -> LiveApp:
+    def require(self, environment: Environment, name: str) -> LiveApp:
         """The deployed app of that name. Raises NotFoundError."""
-        app = self._apps.find(name, "deployed")
+        app = self._apps.find(name, "deployed", environment)
         if app is None:
-            raise NotFoundError(self._missing_text(name, [a["name"] for a in self._apps.describe() if not a["file"]]))
+            raise self._unknown(environment, name)
         return app
+
+    async def move(self, environment: Environment) -> dict[str, str]:
+        """Its name or hostnames have changed: every app that is deployed there gets new names, and containers that know them.
+
+        Returns, by app, why one could not be moved; it goes on under its old names until its next deploy.
+        """
+        failed = {}
+        for app in [app for app in self._apps.all if app.kind == "deployed" and app.environment is environment]:
+            try:
+                for preview in self._previews.pop(app.key, {}).values():
+                    await self._end_preview(preview)
+                result = await self.rollover(environment, app.name, "rolling", lambda event: None)
+                if result["type"] == "failed":
+                    failed[app.name] = str(result.get("message"))
+                async with self._lock(environment, app.name):
+                    if self._apps.get(app.key) is app:
+                        await self._settle(app)
+            except Error as error:
+                failed[app.name] = str(error)
+        return failed
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
+    def _lock(self, environment: Environment, name: str) -> asyncio.Lock:
+        return self._locks.setdefault((environment.id, name), asyncio.Lock())
 
     @contextlib.asynccontextmanager
-    async def _changing(self, name: str, emit: Emit) -> Any:
-        lock = self._lock(name)
+    async def _changing(self, environment: Environment, name: str, emit: Emit) -> Any:
+        lock = self._lock(environment, name)
         if lock.locked():
             emit({"type": "step", "text": f"Waiting for another change of {name} to end ..."})
         async with lock:
             yield
 
+    def _new(self, environment: Environment, name: str) -> LiveApp:
+        return LiveApp("", name, "deployed", self._apps.open_log(name, environment), environment)
+
     async def _publish(
-        self, known: LiveApp | None, spec: AppSpec, digest: str, by: Provenance, strategy: str, emit: Emit
+        self, app: LiveApp, spec: AppSpec, digest: str, by: Provenance, strategy: str, emit: Emit
     ) -> dict[str, Any]:
-        app = known or LiveApp("", spec.name, "deployed", self._apps.open_log(spec.name))
+        """Make `spec` the next revision of `app`, which has no key before its first one."""
 
         async def record() -> int:
             await self._deployments.sync(spec)
             revision = await self._store.add_revision(
-                spec.name, digest, spec, by, time.time(), expected_version=app.version
+                spec.name, digest, spec, by, time.time(), app.version, app.environment.id
             )
-            if known is None:
+            if not app.key:
                 app.key = revision.app_id
                 self._apps.add(app)
             app.digest = digest
@@ -299,7 +343,8 @@ class DeployedApps:
         for version in [v for v in previews if v not in kept]:
             await self._end_preview(previews.pop(version))
         for version in sorted(kept - previews.keys()):
-            preview = LiveApp(f"{app.key}@{version}", app.name, "preview", app.log_file, version=version)
+            key = f"{app.key}@{version}"
+            preview = LiveApp(key, app.name, "preview", app.log_file, app.environment, version=version)
             read = partial(self._store.spec, app.key, version)
             await self._lay_down(preview, await read(), read)
             previews[version] = preview
@@ -350,12 +395,14 @@ class DeployedApps:
             urls[function.name] = self._apps.addresses.url(self._apps.addresses.hostname(label))
         return urls
 
-    async def _unknown(self, name: str) -> NotFoundError:
-        return NotFoundError(self._missing_text(name, [app.name for app in await self._store.apps()]))
-
-    def _missing_text(self, name: str, known: list[str]) -> str:
-        there = f"Deployed are: {', '.join(sorted(set(known)))}." if known else "None is deployed here yet."
-        return f"There is no deployed app {name!r}. {there}"
+    def _unknown(self, environment: Environment, name: str) -> NotFoundError:
+        deployed = [app for app in self._apps.all if app.kind == "deployed"]
+        known = sorted({app.name for app in deployed if app.environment is environment})
+        there = f"Deployed are: {', '.join(known)}." if known else "None is deployed here yet."
+        others = sorted({app.environment.name for app in deployed if app.name == name})
+        elsewhere = f" It is deployed in {', '.join(others)}: say --env." if others else ""
+        place = "" if environment.id == MAIN else f" in the environment {environment.name!r}"
+        return NotFoundError(f"There is no deployed app {name!r}{place}. {there}{elsewhere}")
 
 
 def _cannot(record: AppRecord, error: Exception) -> None:

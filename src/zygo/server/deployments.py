@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from zygo.engine.base import Engine, RevisionPlan
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zygo.builder.build import Builder, BuiltImage
     from zygo.scheduler.pool import Pool
     from zygo.server.apps import Apps
+    from zygo.server.secrets import Secrets
     from zygo.server.sources import SourceStore
     from zygo.settings import Settings
 
@@ -72,8 +73,16 @@ class Deployments:
     """Publishes apps. Everything that a step makes and a later one fails to use is removed again."""
 
     def __init__(
-        self, settings: Settings, builder: Builder, engine: Engine, sources: SourceStore, apps: Apps, guest: Path
+        self,
+        settings: Settings,
+        builder: Builder,
+        engine: Engine,
+        sources: SourceStore,
+        apps: Apps,
+        guest: Path,
+        secrets: Secrets,
     ) -> None:
+        self._secrets = secrets
         self._settings = settings
         self._builder = builder
         self._engine = engine
@@ -93,6 +102,7 @@ class Deployments:
             work = _Publication(app, spec, emit, how)
             began = time.monotonic()
             try:
+                work.spec = await self._secrets.filled(app.environment, spec)
                 await self._name(work)
                 work.step = "image"
                 await self._build(work)
@@ -228,7 +238,7 @@ class Deployments:
         trees: list[Path] = []
         work.generation.discard = lambda: self._sources.remove(trees)
         for functions in _groups(work.spec):
-            identifier = f"r-{secrets.token_hex(5)}"
+            identifier = f"r-{token_hex(5)}"
             files = _files(work.spec, functions[0].image)
             trees.append(await asyncio.to_thread(self._sources.materialise, identifier, files))
             plan = self._plan(work, functions, trees[-1])
@@ -250,6 +260,7 @@ class Deployments:
             id=files.name,
             app=work.app.name,
             address=work.app.address,
+            environment=work.app.environment.name,
             image=built.hash,
             python=built.python,
             binds=(built.venv,) if prefix.is_relative_to("/usr") else (built.venv, prefix),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zygo.scheduler.pool import Pool
     from zygo.sdk.labels import Label
     from zygo.server.app_logs import AppLog
+    from zygo.server.environments import Environment
     from zygo.server.log_lines import Line
     from zygo.server.sessions import Session
     from zygo.server.traffic import FunctionTraffic
@@ -94,6 +95,7 @@ class LiveApp:
         kind: `ephemeral` lives as long as its session; `run` too, and there may be several of one name, each under
             hostnames of its own; `deployed` until it is stopped; `preview` is a kept revision of a deployed app under
             names of its own.
+        environment: the names of its apps are its own.
         version: of the active revision; 0 for an ephemeral one, which counts none.
 
     While `wake` is set nothing of it runs yet, and it is called whenever a request waits for the app.
@@ -105,6 +107,7 @@ class LiveApp:
         name: str,
         kind: Kind,
         log_file: AppLog,
+        environment: Environment,
         *,
         session: Session | None = None,
         version: int = 0,
@@ -112,6 +115,7 @@ class LiveApp:
         self.key = key
         self.name = name
         self.kind = kind
+        self.environment = environment
         self.session = session
         self.version = version
         self.digest = ""

@@ -34,8 +34,8 @@ MAX_LINES = 1_000_000
 _KNOWN = {"follow", "since", "until", "tail", "search", "function", "container", "stream"}
 
 
-async def respond(logs: AppLogs, name: str, query: QueryParams) -> StreamingResponse:
-    """The answer. Raises InvalidError for a bad query, NotFoundError for an unknown app."""
+async def respond(logs: AppLogs, name: str, environment: str, query: QueryParams) -> StreamingResponse:
+    """The answer; `environment` is the id of the app's. Raises InvalidError for a bad query, NotFoundError for an unknown app."""
     if unknown := sorted(set(query) - _KNOWN):
         raise InvalidError(f"The query has {unknown[0]!r}; known are {', '.join(sorted(_KNOWN))}.")
     wanted = Wanted(
@@ -51,7 +51,7 @@ async def respond(logs: AppLogs, name: str, query: QueryParams) -> StreamingResp
     follow = query.get("follow") in ("1", "true")
     if follow and ranged:
         raise InvalidError("Following begins with the last lines: it excludes since and until.")
-    key = logs.find(name)
+    key = logs.find(name, environment)
     if follow:
         snapshot, follower = await logs.follow(key, wanted)
         return _LogResponse(_followed(logs, key, wanted, count or 0, snapshot, follower), snapshot, follower)

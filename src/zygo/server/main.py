@@ -49,9 +49,11 @@ if TYPE_CHECKING:
     from zygo.server.audit import Audit
     from zygo.server.deployed import DeployedApps
     from zygo.server.deployments import Deployments
+    from zygo.server.environments import Environments
     from zygo.server.front import Front
     from zygo.server.ports import PortBook
     from zygo.server.proxy_tokens import ProxyTokens
+    from zygo.server.secrets import Secrets
     from zygo.server.sources import SourceStore
     from zygo.server.tokens import Tokens
     from zygo.store.store import Store
@@ -88,6 +90,8 @@ class Server:
     front: Front
     app_logs: AppLogs
     apps: Apps
+    environments: Environments
+    secrets: Secrets
     deployments: Deployments
     deployed: DeployedApps
     tokens: Tokens
@@ -209,12 +213,15 @@ class Server:
         stack.push_async_callback(self.app_logs.close)
         self.apps = parts.Apps(settings, self.scheduler, self.gateway, addresses, self.app_logs)
         stack.push_async_callback(self.apps.close)
-        self.deployments = parts.Deployments(settings, builder, engine, self.sources, self.apps, guest)
-        self.deployed = parts.DeployedApps(settings, self.apps, self.deployments)
+        self.environments = parts.Environments()
+        self.secrets = parts.Secrets(self.environments)
+        self.deployments = parts.Deployments(settings, builder, engine, self.sources, self.apps, guest, self.secrets)
+        self.deployed = parts.DeployedApps(settings, self.apps, self.deployments, self.environments, self.secrets)
         stack.push_async_callback(self.deployed.close)
         seen = await glancing
         if seen is not None:
             parts.show_tokens(seen.tokens, self.apps.tokens)
+            self.environments.show(seen.environments)
             await self.deployed.restore(seen.apps)
             self.gateway.release()
             await self.deployed.first_awake(WAKE_SECONDS)
@@ -232,6 +239,7 @@ class Server:
         self.tokens, self.audit = parts.Tokens(self.store.access), parts.Audit(self.store.access)
         await self.tokens.load()
         stack.push_async_callback(self.tokens.close)
+        await self.environments.open(self.store.environments)
         self.proxy_tokens = parts.ProxyTokens(self.store, self.apps.tokens)
         await self.proxy_tokens.load()
         if not restored:

@@ -12,9 +12,11 @@ from zygo.server.apps import Apps
 from zygo.server.audit import Audit
 from zygo.server.deployed import DeployedApps
 from zygo.server.deployments import Deployments
+from zygo.server.environments import Environments
 from zygo.server.front import Front
 from zygo.server.ports import PortBook, resolves_localhost_names
 from zygo.server.proxy_tokens import ProxyTokens, show_tokens
+from zygo.server.secrets import Secrets
 from zygo.server.tokens import Tokens
 
 __all__ = [
@@ -25,11 +27,13 @@ __all__ = [
     "Builder",
     "DeployedApps",
     "Deployments",
+    "Environments",
     "Front",
     "Gateway",
     "PortBook",
     "ProxyTokens",
     "Scheduler",
+    "Secrets",
     "Tokens",
     "find_uv",
     "resolves_localhost_names",

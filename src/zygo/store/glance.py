@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zygo.errors import Error
-from zygo.model import AppRecord, AppSpec, AppState, ProxyToken, decode
+from zygo.model import AppRecord, AppSpec, AppState, EnvironmentRecord, ProxyToken, decode
 from zygo.store.schema import HEAD, VERSION_TABLE
 from zygo.store.sealing import with_env
 
@@ -28,18 +28,21 @@ LOCKED_SECONDS = 1.0
 """How long a lock is waited for; the store itself waits longer, and says who is to let go."""
 
 APPS = """
-SELECT apps.id, apps.name, apps.created_at, apps.version, revisions.spec, revisions.sealed_env
+SELECT apps.id, apps.name, apps.created_at, apps.version, apps.environment, revisions.spec, revisions.sealed_env
 FROM apps LEFT JOIN revisions ON revisions.app_id = apps.id AND revisions.version = apps.version
-WHERE apps.state = 'deployed' ORDER BY apps.name
+WHERE apps.state = 'deployed' ORDER BY apps.name, apps.created_at DESC, apps.id
 """
+ENVIRONMENTS = "SELECT id, name, web_suffix, created_at FROM environments ORDER BY created_at, id"
 TOKENS = "SELECT id, digest, created_at FROM proxy_tokens ORDER BY created_at, id"
 
 
 @dataclass(frozen=True)
 class Glance:
-    """The deployed apps, by name, each with what it is (secrets included), and the proxy tokens."""
+    """The deployed apps, by name, each with what it is (env included, but not the values of named secrets), the environments,
+    and the proxy tokens."""
 
     apps: tuple[tuple[AppRecord, AppSpec], ...]
+    environments: tuple[EnvironmentRecord, ...]
     tokens: tuple[ProxyToken, ...]
 
 
@@ -66,15 +69,16 @@ def glance(settings: Settings) -> Glance | None:
 def _read(connection: sqlite3.Connection, settings: Settings) -> Glance:
     rows = connection.execute(APPS).fetchall()
     unseal = None
-    if any(row[5] is not None for row in rows):
+    if any(row[6] is not None for row in rows):
         from zygo.store.vault import Vault
 
         (expected,) = connection.execute("SELECT value FROM facts WHERE name = 'key_fingerprint'").fetchone() or ("",)
         unseal = Vault.open(settings.data_dir / "store.key", expected).unseal
     apps = []
-    for identifier, name, created_at, version, text, sealed in rows:
+    for identifier, name, created_at, version, environment, text, sealed in rows:
         spec = decode(AppSpec, json.loads(text))
         if sealed is not None and unseal is not None:
             spec = with_env(spec, unseal(sealed))
-        apps.append((AppRecord(identifier, name, AppState.DEPLOYED, created_at, version), spec))
-    return Glance(tuple(apps), tuple(ProxyToken(*row) for row in connection.execute(TOKENS)))
+        apps.append((AppRecord(identifier, name, AppState.DEPLOYED, created_at, version, None, environment), spec))
+    environments = tuple(EnvironmentRecord(*row) for row in connection.execute(ENVIRONMENTS))
+    return Glance(tuple(apps), environments, tuple(ProxyToken(*row) for row in connection.execute(TOKENS)))

@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 
 from zygo.errors import ConflictError, NotFoundError
-from zygo.model import AppRecord, AppSpec, AppState, Provenance, ProxyToken, RevisionRecord, decode, encode
+from zygo.model import MAIN, AppRecord, AppSpec, AppState, Provenance, ProxyToken, RevisionRecord, decode, encode
 from zygo.store.access import AccessStore
 from zygo.store.calls import CallStore
 from zygo.store.database import PATIENCE, Database, database_for
+from zygo.store.environments import EnvironmentStore
 from zygo.store.migrate import migrate
 from zygo.store.payloads import PayloadFiles
 from zygo.store.reader import Reader
 from zygo.store.sealing import with_env, without_env
-from zygo.store.tables import apps, facts, proxy_tokens, revisions
+from zygo.store.tables import apps, environments, facts, proxy_tokens, revisions
 from zygo.store.vault import Vault
 from zygo.store.writer import Writer
 
@@ -56,6 +57,8 @@ class Store:
         self._reader = reader
         self.access = AccessStore(writer, reader)
         """Tokens, and who changed what."""
+        self.environments = EnvironmentStore(writer, reader, vault)
+        """Environments, and the secrets in them."""
         self.calls = CallStore(writer, reader, files)
         """Calls and their results."""
 
@@ -105,17 +108,18 @@ class Store:
         self._writer.close()
         self._database.close()
 
-    async def app(self, name: str) -> AppRecord | None:
-        """The deployed app of that name."""
+    async def app(self, name: str, environment: str = MAIN) -> AppRecord | None:
+        """The deployed app of that name in the environment with that id."""
 
         def question(connection: sa.Connection) -> AppRecord | None:
-            row = connection.execute(_deployed(name)).first()
+            row = connection.execute(_deployed(name, environment)).first()
             return _app(row) if row else None
 
         return await self._reader.run(question)
 
     async def apps(self, include_stopped: bool = False) -> list[AppRecord]:
-        """The deployed apps, by name; with `include_stopped` also those that were, the last created first of each name."""
+        """The deployed apps of every environment, by name; with `include_stopped` also those that were, of each name the last
+        created first."""
         query = sa.select(apps).order_by(apps.c.name, apps.c.created_at.desc(), apps.c.id)
         if not include_stopped:
             query = query.where(apps.c.state == AppState.DEPLOYED.value)
@@ -129,10 +133,12 @@ class Store:
         by: Provenance,
         now: float,
         expected_version: int | None = None,
+        environment: str = MAIN,
     ) -> RevisionRecord:
         """Add the next revision of the deployed app `name` and make it the active one; without one such, a new app.
 
         Arguments:
+            environment: the id of the environment that the app is in.
             digest: tells whether two revisions are the same; not interpreted here.
             now: seconds since the epoch.
             expected_version: the active version on which the caller's decision rests, 0 for "no such app is deployed".
@@ -143,14 +149,15 @@ class Store:
         values = {"digest": digest, "deployed_at": now, "provenance": _dumps(encode(by)), **self._sealed(spec)}
 
         def change(connection: sa.Connection) -> RevisionRecord:
-            row = connection.execute(_deployed(name)).first()
+            row = connection.execute(_deployed(name, environment)).first()
             active = row.version if row else 0
             if expected_version is not None and active != expected_version:
                 raise ConflictError(_overtaken(name, expected_version, active))
             version = active + 1
             if row is None:
+                _check_environment(connection, environment)
                 new = {"id": app_id, "name": name, "state": AppState.DEPLOYED.value, "created_at": now}
-                connection.execute(sa.insert(apps).values(version=version, **new))
+                connection.execute(sa.insert(apps).values(version=version, environment=environment, **new))
             else:
                 connection.execute(sa.update(apps).where(apps.c.id == row.id).values(version=version))
             owner = row.id if row else app_id
@@ -305,8 +312,17 @@ def _overtaken(name: str, expected: int, active: int) -> str:
     )
 
 
-def _deployed(name: str) -> sa.Select[Any]:
-    return sa.select(apps).where(apps.c.name == name, apps.c.state == AppState.DEPLOYED.value)
+def _check_environment(connection: sa.Connection, identifier: str) -> None:
+    """It may have been deleted while the app was made."""
+    there = sa.select(environments.c.id).where(environments.c.id == identifier)
+    if identifier != MAIN and connection.scalar(there) is None:
+        raise ConflictError("The environment was deleted meanwhile.")
+
+
+def _deployed(name: str, environment: str) -> sa.Select[Any]:
+    return sa.select(apps).where(
+        apps.c.name == name, apps.c.environment == environment, apps.c.state == AppState.DEPLOYED.value
+    )
 
 
 def _is(app_id: str, version: int) -> tuple[sa.ColumnElement[bool], ...]:
@@ -318,7 +334,8 @@ def _let_go(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> None:
 
 
 def _app(row: Any) -> AppRecord:
-    return AppRecord(row.id, row.name, AppState(row.state), row.created_at, row.version, row.stopped_at)
+    state = AppState(row.state)
+    return AppRecord(row.id, row.name, state, row.created_at, row.version, row.stopped_at, row.environment)
 
 
 def _revision(row: Any) -> RevisionRecord:

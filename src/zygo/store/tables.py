@@ -28,15 +28,45 @@ apps = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("stopped_at", sa.Double),
     sa.Column("version", sa.Integer, nullable=False),
-    # Of each name one app is deployed; stopped ones of the same name are history.
+    # The id of its environment.
+    sa.Column("environment", sa.Text, nullable=False, server_default="main"),
+    # Of each name one app is deployed in an environment; stopped ones of the same name are history.
     sa.Index(
         "apps_deployed_name",
+        "environment",
         "name",
         unique=True,
         sqlite_where=sa.text("state = 'deployed'"),
         postgresql_where=sa.text("state = 'deployed'"),
     ),
 )
+
+environments = sa.Table(
+    "environments",
+    metadata,
+    # "main", or "en-" and random letters: it stays when the name changes.
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("web_suffix", sa.Text, nullable=False, unique=True),
+    sa.Column("created_at", sa.Double, nullable=False),
+)
+"""The environments; the server makes the first one when there is none."""
+
+secrets = sa.Table(
+    "secrets",
+    metadata,
+    sa.Column("environment", sa.Text, sa.ForeignKey("environments.id"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    # JSON: the names of its values.
+    sa.Column("keys", sa.Text, nullable=False),
+    # JSON of the values by name, sealed (vault.py).
+    sa.Column("sealed_values", sa.Text, nullable=False),
+    # Another one each time the values change.
+    sa.Column("stamp", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("updated_at", sa.Double, nullable=False),
+)
+"""Named secrets."""
 
 revisions = sa.Table(
     "revisions",
