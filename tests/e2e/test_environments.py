@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from zygo.testing.harness import Place
 
+# Dozens of commands each: on a busy machine that is minutes.
+pytestmark = pytest.mark.timeout(400)
+
 SHOP = """
 import os
 import zygo

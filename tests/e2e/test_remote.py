@@ -183,6 +183,40 @@ def test_deploy_call_look_and_stop(machines: Machines, address: str, tmp_path: P
     assert machines.laptop.zygo("app", "stop", "hello", "--yes", env=env).code == 0
 
 
+def test_environments_and_secrets(machines: Machines, address: str, tmp_path: Path) -> None:
+    there = {"ZYGO_SERVER": address}
+    # Making one is for admin, which whoever comes over ssh is, but not a token for deploys.
+    made = machines.server.zygo("environment", "create", "staging")
+    assert made.code == 0, made.text
+    if address.startswith("https"):
+        denied = machines.laptop.zygo("environment", "create", "other", env=there)
+        assert denied.code == 1
+        assert "needs the scope 'admin'" in " ".join(denied.text.split())
+    try:
+        made = machines.laptop.zygo("secret", "create", "greeting", "WORD=sesame", "--env", "staging", env=there)
+        assert made.code == 0, made.text
+        file = tmp_path / "hello.py"
+        text = program(1).replace("return 2 * x", "import os; return os.environ['WORD']")
+        file.write_text(
+            text.replace('zygo.App("hello")', 'zygo.App("hello", secrets=[zygo.Secret.from_name("greeting")])')
+        )
+        refused = machines.laptop.zygo("deploy", str(file), env=there)
+        assert refused.code == 1
+        assert "zygo secret create greeting KEY=VALUE" in " ".join(refused.text.split())
+        done = machines.laptop.deploy(file, "-e", "staging", env=there)
+        assert "//local-staging--hello-greet." in done["urls"]["greet"]
+        assert machines.get(done["urls"]["greet"])[0] == 200
+        caller = tmp_path / "caller.py"
+        caller.write_text('import zygo; print(zygo.Function.from_name("hello", "double").remote(1))')
+        called = machines.laptop.zygo("python", "-e", "staging", str(caller), env=there)
+        assert called.text.strip() == "sesame"
+        listed = machines.laptop.zygo("secret", "list", "-e", "staging", "--json", env=there)
+        assert [secret["keys"] for secret in json.loads(listed.text)] == [["WORD"]]
+    finally:
+        gone = machines.server.zygo("environment", "delete", "staging", "--yes")
+        assert gone.code == 0, gone.text
+
+
 def test_a_command_that_is_killed_leaves_an_app_that_ends(machines: Machines, tmp_path: Path) -> None:
     machines.laptop.environment["ZYGO_TOKEN"] = token(machines, "killed")
     file = tmp_path / "hello.py"
