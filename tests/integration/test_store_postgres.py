@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from store_kit import BY, fact_names, opened, put_fact, spec, with_store, write
 from zygo.errors import InvalidError, StoreError
 from zygo.settings import Settings
+from zygo.store.postgres import Postgres
 from zygo.store.tables import facts
 
 if TYPE_CHECKING:
@@ -102,6 +103,43 @@ def test_one_that_stays_away_fails_every_caller_in_time(settings: Settings, post
                 assert PASSWORD not in str(error)
         finally:
             await asyncio.to_thread(postgres.start_again)
+        assert await write(store, put_fact("after")) == "after"
+        assert await fact_names(store) == {"before", "after"}
+
+    with_store(settings, use, patience=0.5)
+
+
+def test_an_outage_is_waited_for_once(settings: Settings, postgres: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked while it is known to be away, and was waited for, is tried once and refused."""
+    tries: list[str] = []
+    for kind in ("connect_reader", "connect_writer"):
+        connect = getattr(Postgres, kind)
+
+        def counted(self: Postgres, kind: str = kind, connect: Any = connect) -> Any:
+            tries.append(kind)
+            return connect(self)
+
+        monkeypatch.setattr(Postgres, kind, counted)
+
+    async def use(store: Store) -> None:
+        await write(store, put_fact("before"))
+        await fact_names(store)
+        await asyncio.to_thread(postgres.stop)
+        try:
+            with pytest.raises(StoreError, match=r"away for \d+ s, and is waited for 0.5 s once"):
+                await fact_names(store)
+            assert len(tries) > 2, "it was tried again and again"
+            tries.clear()
+            # A connection that it does not yet know to be lost is one more try.
+            with pytest.raises(StoreError, match="away for"):
+                await write(store, put_fact("meanwhile"))
+            for _ in range(3):
+                with pytest.raises(StoreError, match="away for"):
+                    await fact_names(store)
+            assert tries == ["connect_reader"] * 3
+        finally:
+            await asyncio.to_thread(postgres.start_again)
+        assert await fact_names(store) == {"before"}
         assert await write(store, put_fact("after")) == "after"
         assert await fact_names(store) == {"before", "after"}
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zygo.store.database import Database
+    from zygo.store.outage import Outage
 
 T = TypeVar("T")
 
@@ -27,11 +28,13 @@ class Reader:
 
     Arguments:
         patience: seconds that a question waits for a database that went away.
+        outage: what is known of such times, shared with the writer.
     """
 
-    def __init__(self, database: Database, patience: float) -> None:
+    def __init__(self, database: Database, patience: float, outage: Outage) -> None:
         self._database = database
         self._patience = patience
+        self._outage = outage
         self._connection: sa.Connection | None = None
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="zygo store reader")
@@ -56,15 +59,18 @@ class Reader:
                 if self._connection is None:
                     self._connection = self._database.connect_reader()
                 with self._connection.begin():
-                    return question(self._connection)
+                    answer = question(self._connection)
+                self._outage.over()
+                return answer
             except (StoreError, sa.exc.SQLAlchemyError) as error:
                 away = self._connection is None or self._database.is_lost(error)
-                if away:
-                    self._disconnect()
-                if not away or time.monotonic() >= until or self._closing.is_set():
-                    if isinstance(error, StoreError):
-                        raise
-                    raise self._database.explain(error) from None
+                if not away:
+                    raise error if isinstance(error, StoreError) else self._database.explain(error) from None
+                self._disconnect()
+                self._outage.found()
+                if not self._outage.may_wait(until) or self._closing.is_set():
+                    said = error if isinstance(error, StoreError) else self._database.explain(error)
+                    raise StoreError(self._outage.told(str(said))) from None
             self._closing.wait(pauses[0])
             pauses = pauses[1:] or pauses
 

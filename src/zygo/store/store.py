@@ -26,6 +26,7 @@ from zygo.store.calls import CallStore
 from zygo.store.database import PATIENCE, Database, database_for
 from zygo.store.environments import EnvironmentStore
 from zygo.store.migrate import migrate
+from zygo.store.outage import Outage
 from zygo.store.payloads import PayloadFiles
 from zygo.store.reader import Reader
 from zygo.store.sealing import with_env, without_env
@@ -92,7 +93,9 @@ class Store:
             database.close()
             raise
         files = PayloadFiles(settings.data_dir / "calls")
-        return cls(database, vault, Writer(database, connection, patience), Reader(database, patience), files)
+        outage = Outage(patience)
+        writer, reader = Writer(database, connection, patience, outage), Reader(database, patience, outage)
+        return cls(database, vault, writer, reader, files)
 
     @property
     def database(self) -> str:

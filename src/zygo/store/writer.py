@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zygo.store.database import Database
+    from zygo.store.outage import Outage
 
 T = TypeVar("T")
 
@@ -54,12 +55,14 @@ class Writer:
 
     Arguments:
         patience: seconds that a change waits for a database that went away.
+        outage: what is known of such times, shared with the reader.
     """
 
-    def __init__(self, database: Database, connection: sa.Connection, patience: float) -> None:
+    def __init__(self, database: Database, connection: sa.Connection, patience: float, outage: Outage) -> None:
         self._database = database
         self._connection: sa.Connection | None = connection
         self._patience = patience
+        self._outage = outage
         self._waiting: collections.deque[_Change] = collections.deque()
         self._news = threading.Condition()
         self._closing = threading.Event()
@@ -121,6 +124,7 @@ class Writer:
                     self._run(connection, batch, savepoints)
                     unknown = mark
                     transaction.commit()
+                self._outage.over()
                 _answer(batch)
                 return
             except Exception as error:
@@ -194,11 +198,11 @@ class Writer:
 
     def _still_patient(self, batch: list[_Change], error: Exception, unknown: str | None) -> list[_Change]:
         """Those that may wait longer; the others are told, now that the database is away."""
-        now = time.monotonic()
-        over = [change for change in batch if change.until <= now or self._closing.is_set()]
+        self._outage.found()
+        over = [change for change in batch if not self._outage.may_wait(change.until) or self._closing.is_set()]
         cause = error.cause if isinstance(error, _Away) else self._explain(error)
         doubt = " Whether this change was made is not known: look before you do it again." if unknown else ""
-        self._fail(over, StoreError(f"{cause}{doubt}"))
+        self._fail(over, StoreError(f"{self._outage.told(str(cause))}{doubt}"))
         return [change for change in batch if change not in over]
 
     def _explain(self, error: Exception) -> Exception:
