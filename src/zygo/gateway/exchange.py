@@ -209,7 +209,8 @@ class Exchange:
     def too_large(self, limit: int) -> None:
         """The body is over the limit."""
         self.error = f"the body is larger than {limit} bytes"
-        self.stop(Refusal(413, f"zygo: the request body is larger than the {limit} bytes that are accepted"))
+        setting = "" if self.endpoint is None or not self.endpoint.url else " (ZYGO_MAX_BODY_BYTES)"
+        self.stop(Refusal(413, f"zygo: the request body is larger than the {limit} bytes that are accepted{setting}"))
 
     # -- the container's answer -------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from zygo.guest import batched, runner
 from zygo.guest.entry import over
 from zygo.guest.incoming import Incoming
 from zygo.guest.job import PATIENCE, Job
+from zygo.guest.leaving import uninterrupted
 from zygo.sdk import frames, payload, remote
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class App:
         if scope["method"] == _WARM_METHOD:
             await self._answer(await self._stand_in(), send)
             return
+        uninterrupted(receive)  # the job is, by `_Left`
         headers = {name: value for name, value in scope["headers"] if name.startswith(b"zygo-")}
         message = await receive()
         incoming = _large_input(scope, message)

@@ -33,7 +33,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from zygo import wire
-from zygo.guest import tracebacks
+from zygo.guest import leaving, tracebacks
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -119,38 +119,48 @@ class _Protocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             return None
+        watched = leaving.watched(cycle)
         cycle.disconnected = True
         cycle.message_event.set()
-        _tell_left(cycle)
+        _tell_left(cycle, watched)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         cycle = self.cycle
+        watched = cycle is not None and leaving.watched(cycle)
         super().connection_lost(exc)
         if cycle is not None and not cycle.response_complete:
-            _tell_left(cycle)
+            _tell_left(cycle, watched)
 
 
-def _tell_left(cycle: Any) -> None:
-    """Tell who asked for it (guest/calls.py) that the client has left."""
+def _tell_left(cycle: Any, watched: bool) -> None:
+    """Tell who asked for it (guest/calls.py) that the client has left; cancel a handler, unless its application is told so
+    by the message that it waits for."""
     then = getattr(cycle, "on_left", None)
-    if then is not None:
+    if then is not None and not (watched and isinstance(then, leaving.Cancelling)):
         then()
 
 
 def _closing(app: Callable[..., Any]) -> Callable[..., Any]:
-    """`app`, closing the connection of a request whose client has left once it is done with it."""
+    """`app`, cancelled for a request whose client has left, whose connection is closed once it is done with it."""
 
     async def closing(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "lifespan" and scope.get("server") is None:
             # Behind a unix socket uvicorn knows none; applications make URLs of it.
             host = next((value for name, value in scope["headers"] if name == b"host"), b"")
             scope["server"] = _server(host, scope["scheme"])
+        cycle = getattr(receive, "__self__", None)
+        if not isinstance(cycle, RequestResponseCycle):
+            await app(scope, receive, send)
+            return
+        left = leaving.Cancelling(cycle)
         try:
             await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not left.cancelled:
+                raise
         finally:
-            cycle = getattr(receive, "__self__", None)
-            if getattr(cycle, "disconnected", False) and isinstance(cycle, RequestResponseCycle):
+            if cycle.disconnected:
                 cycle.transport.close()
 
     return closing

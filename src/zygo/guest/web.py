@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from zygo.errors import InvalidError
 from zygo.guest.entry import over
+from zygo.guest.leaving import uninterrupted
 from zygo.sdk import plain
 from zygo.sdk.app import App as SdkApp
 from zygo.sdk.app import registered_apps
@@ -200,7 +201,12 @@ def _bridge(application: Any, function: Entry) -> Asgi:
     except ImportError:  # pragma: no cover - the runtime layer always has it
         raise InvalidError("a2wsgi, which serves WSGI applications, is not in this container.") from None
     bridge: Asgi = WSGIMiddleware(application, workers=function.max_inputs)
-    return bridge
+
+    async def bridged(scope: Any, receive: Any, send: Any) -> None:
+        uninterrupted(receive)  # the thread would go on, and the container be taken for idle
+        await bridge(scope, receive, send)
+
+    return bridged
 
 
 def _answer(x: int = 0) -> dict[str, int]:
