@@ -310,7 +310,7 @@ def test_a_burst_of_saves_collapses_and_the_last_one_wins(place: Place, write: C
         assert [serve.get("f").json() for _ in range(5)] == [100] * 5
         updates = [line for line in serve.lines if "Updated" in line]
         assert 1 <= len(updates) < 50
-        assert not serve.seen("Error")
+        assert not serve.seen("Error"), serve.text
 
 
 def test_as_editors_save(place: Place, write: Callable[..., Path]) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from zygo.testing.harness import Serve
 
+pytestmark = pytest.mark.alone
+"""An ordinary user has one number of processes, whoever counts them."""
+
 USER = 1500
 """An ordinary user's uid; no account is needed for it."""
 

@@ -147,18 +147,18 @@ def test_a_tunnel_ends_with_silence_and_not_with_time() -> None:
             assert await reader.read() == b""
             ended.set()
 
-        async with scripted(script) as path, rig(path, timeout=0.6) as r, await r.connect() as c:
+        async with scripted(script) as path, rig(path, timeout=1.5) as r, await r.connect() as c:
             began = time.monotonic()
             c.send(get(b"/", b"Connection: Upgrade", b"Upgrade: websocket"))
             assert b"101" in await c.upto(b"\r\n\r\n")
-            while time.monotonic() < began + 1.2:
+            while time.monotonic() < began + 3:
                 c.send(b"x")
                 assert await c.exactly(1) == b"x"
                 await asyncio.sleep(0.05)
             assert await c.rest() == b"\x88\x0f\x03\xe9nothing came.", "a close frame with 1001"
             async with asyncio.timeout(10):
                 await ended.wait()
-            assert "nothing was sent for 0.6 s" in str((await r.record()).error)
+            assert "nothing was sent for 1.5 s" in str((await r.record()).error)
 
     run(main())
 

@@ -23,6 +23,8 @@ from zygo.runtime.cgroup2 import find_hierarchy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.alone
+
 USER = 1500
 SYSTEMD = Path("/usr/lib/systemd/systemd")
 PYTHON = "/usr/bin/python3"

@@ -16,6 +16,8 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zygo.guest.own import is_own
+
 if TYPE_CHECKING:
     from asyncio.selector_events import BaseSelectorEventLoop
     from collections.abc import Iterator
@@ -141,6 +143,6 @@ def compare(before: Baseline, thread_calls: list[str], source: str) -> dict[str,
 def _where(calls: list[str], source: str) -> str | None:
     for call in calls:
         for frame in reversed(call.split("\n")):
-            if frame.startswith(source + "/"):
+            if is_own(frame.rpartition(":")[0], source):
                 return frame
     return None

@@ -13,6 +13,7 @@ from zygo import wire
 from zygo.guest import container, fitness, isolate, process, serve, service, tracebacks, web
 from zygo.guest.entry import entry_of
 from zygo.guest.fork_server import ForkServer
+from zygo.guest.own import is_own
 from zygo.sdk import context
 from zygo.sdk.app import App as SdkApp
 from zygo.sdk.cls import Cls
@@ -200,7 +201,7 @@ def forget_shadowed(source: str) -> None:
         if not name.isidentifier() or name in ("zygo", "modal") or loaded is None:
             continue
         file = getattr(loaded, "__file__", None) or ""
-        if not file.startswith(source + "/") and name not in sys.builtin_module_names:
+        if not is_own(file, source) and name not in sys.builtin_module_names:
             for key in [k for k in sys.modules if k == name or k.startswith(name + ".")]:
                 del sys.modules[key]
 
@@ -210,6 +211,6 @@ def third_party(names: set[str], source: str) -> list[str]:
     found = set()
     for name in names:
         file = getattr(sys.modules.get(name), "__file__", None) or ""
-        if "site-packages" in file and not file.startswith(source + "/"):
+        if "site-packages" in file and not is_own(file, source):
             found.add(name.partition(".")[0])
     return sorted(found - {"zygo", "modal"})

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from typing import TYPE_CHECKING
 
+from zygo.guest.own import is_own
+
 if TYPE_CHECKING:
     from types import TracebackType
+
+_FRAME = re.compile(r'  File "([^"]+)"')
 
 
 def describe(error: BaseException, source: str) -> tuple[str, str | None, int | None]:
@@ -21,7 +26,7 @@ def describe(error: BaseException, source: str) -> tuple[str, str | None, int | 
     if isinstance(error, SyntaxError):
         file, line = error.filename, error.lineno
     for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename.startswith(source + "/"):
+        if is_own(frame.filename, source):
             file, line = frame.filename, frame.lineno
     return text, file, line
 
@@ -29,14 +34,14 @@ def describe(error: BaseException, source: str) -> tuple[str, str | None, int | 
 def trim(text: str, source: str) -> str:
     """A traceback that comes as text (a failed lifespan does), from the first frame below `source` on."""
     lines = text.splitlines(keepends=True)
-    first = next((i for i, line in enumerate(lines) if line.startswith(f'  File "{source}/')), None)
+    first = next((i for i, line in enumerate(lines) if (at := _FRAME.match(line)) and is_own(at[1], source)), None)
     return lines[0] + "".join(lines[first:]) if first is not None and lines[0].startswith("Traceback") else text
 
 
 def _first_user_frame(tb: TracebackType | None, source: str) -> TracebackType | None:
     start = tb
     while tb is not None:
-        if tb.tb_frame.f_code.co_filename.startswith(source + "/"):
+        if is_own(tb.tb_frame.f_code.co_filename, source):
             return tb
         tb = tb.tb_next
     # Not one frame of theirs (a syntax error): what is ours says nothing to them.

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _SETTLED_NS = 50_000_000
 """A file that changed less than 50 ms before it was read may change again within the same tick of its clock, unseen."""
 
+_READS = 5
+"""Of a file that is written all the time."""
+
 
 @dataclass(frozen=True)
 class _Entry:
@@ -43,14 +46,8 @@ class Digests:
 
     def of(self, path: str) -> tuple[str, int]:
         """Hash and size in bytes of the file's content now. Raises OSError."""
-        status = os.stat(path)
-        state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        entry = self._entries.get(path)
-        if entry is None or entry.state != state or not entry.settled:
-            read_at = time.time_ns()
-            settled = read_at - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS
-            entry = self._entries[path] = _Entry(state, _hash(path), settled)
-        return entry.sha256, status.st_size
+        entry = self._entry(path)
+        return entry.sha256, entry.state[0]
 
     def look(self, path: str) -> str:
         """The hash; "" for what is absent or not a readable file."""
@@ -59,10 +56,18 @@ class Digests:
     def seen(self, path: str) -> Seen:
         """What the file is now. Two that are equal, before and after, say that it did not change in between."""
         try:
-            sha256, _ = self.of(path)
+            entry = self._entry(path)
         except OSError:
             return ABSENT
-        return Seen(self._entries[path].state, sha256)
+        return Seen(entry.state, entry.sha256)
+
+    def _entry(self, path: str) -> _Entry:
+        entry = self._entries.get(path)
+        state = _state(os.stat(path))
+        if entry is None or entry.state != state or not entry.settled:
+            # Several threads look at the same time: each returns what it saw itself.
+            entry = self._entries[path] = _read_entry(path)
+        return entry
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,21 @@ def is_being_written(path: str) -> bool:
     return False
 
 
-def _hash(path: str) -> str:
+def _state(status: os.stat_result) -> tuple[int, int, int, int]:
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _read_entry(path: str) -> _Entry:
+    """State and hash of one moment, if the file has one: it may be written while it is read."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        for _ in range(_READS):
+            read_at = time.time_ns()
+            state = _state(os.fstat(file.fileno()))
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            if _state(os.fstat(file.fileno())) == state:
+                return _Entry(state, sha256, read_at - max(state[1], state[2]) > _SETTLED_NS)
+    return _Entry(state, sha256, False)
 
 
 @dataclass(frozen=True)
