@@ -27,6 +27,8 @@ class Desk:
             f'[ {status} = 0 ] || [ "$1" != enable ] || {{ echo no way >&2; exit {status}; }}\n'
         )
         (binary / "systemctl").chmod(0o755)
+        (binary / "useradd").write_text(f'#!/bin/sh\necho useradd "$@" >> {self.notes}\n')
+        (binary / "useradd").chmod(0o755)
         monkeypatch.setenv("PATH", f"{binary}:{os.environ['PATH']}")
         self.service = Service(False, folder / "units", folder / "etc" / "zygo.env", running)
         self.stdout, self.stderr = io.StringIO(), io.StringIO()

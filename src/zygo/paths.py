@@ -25,6 +25,23 @@ def default_data_dir() -> Path:
     return Path(base) / "zygo"
 
 
+def data_of_another(data_dir: Path) -> str:
+    """Why root starts no server on the data of a service that has a user of its own; "" when that is not so."""
+    if os.geteuid() != 0:
+        return ""
+    try:
+        owner, lock = data_dir.stat().st_uid, (data_dir / "server.lock").stat().st_uid
+    except OSError:
+        return ""
+    # What root wrote there the service could not read any more.
+    return (
+        f"{data_dir} belongs to the server of another user (uid {owner}): of the service that `zygo server install` made, "
+        "which is used when it runs. Start it with: systemctl start zygo"
+        if owner == lock != 0
+        else ""
+    )
+
+
 def default_runtime_dir() -> Path:
     """Sockets: `$XDG_RUNTIME_DIR/zygo`, without one a directory of the user's own in `/tmp`, as root `/run/zygo`."""
     if os.geteuid() == 0:

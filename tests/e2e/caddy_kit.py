@@ -68,8 +68,14 @@ class RunningCaddy:
 
     def __exit__(self, *error: object) -> None:
         self._process.terminate()
-        self._process.wait(20)
-        self._log.close()
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+        finally:
+            self._log.close()
 
     def log(self) -> str:
         return (self.folder / "log").read_text("utf-8", "replace")

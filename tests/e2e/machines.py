@@ -156,6 +156,11 @@ class Machines:
     def ssh_address(self) -> str:
         return f"ssh://root@{SERVER}:{SSH_PORT}"
 
+    @property
+    def ssh_by_another_name(self) -> str:
+        """ZYGO_SSH for an sshd that is reached at another address than its own."""
+        return f"{self.laptop.environment['ZYGO_SSH']} -o HostKeyAlias=[{SERVER}]:{SSH_PORT}"
+
     def certificate(self) -> tuple[Path, Path, Path]:
         """A throwaway CA and a certificate of it for the server's address: the CA's file, the certificate's, the key's."""
         folder = self.server.root / "tls"

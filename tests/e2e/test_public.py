@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -16,7 +17,7 @@ import websockets.sync.client
 
 from e2e import h3_kit
 from e2e.caddy_kit import RunningCaddy, free_ports
-from zygo.testing.harness import Place
+from zygo.testing.harness import Place, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ async def answer(scope, receive, send):
         await send({"type": "http.response.body", "body": b"data: one\\n\\n", "more_body": True})
         while (await receive())["type"] != "http.disconnect":
             pass
+        print("the client of", scope["query_string"].decode(), "has left")
         return
     said = {"scheme": scope["scheme"], "client": scope["client"][0], "host": dict(scope["headers"])[b"host"].decode()}
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
@@ -92,13 +94,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "ZYGO_PROXY_PORT": str(https),
         "ZYGO_ASK_PORT": str(ask),
         "ZYGO_TRUSTED_PROXIES": "127.0.0.1,::1",
+        "ZYGO_CONTROL_PORT": str(control),
     }
     program = folder / "program.py"
     program.write_text(PROGRAM)
     with Place(env) as place:
         result = place.deploy(program)
         with RunningCaddy(
-            folder, gateway=gateway, ask=ask, http=http_port, https=https, hosts={f"control.{DOMAIN}": control}
+            folder, gateway=gateway, ask=ask, http=http_port, https=https, hosts={DOMAIN: control}
         ) as caddy:
             yield Site(place, caddy, result)
 
@@ -148,10 +151,12 @@ def test_events_come_at_once(site: Site) -> None:
         socket.create_connection(("127.0.0.1", site.port), timeout=20) as raw,
         context.wrap_socket(raw, server_hostname=site.host) as sock,
     ):
-        sock.sendall(f"GET /events HTTP/1.1\r\nHost: {site.host}\r\n\r\n".encode())
+        sock.sendall(f"GET /events?that HTTP/1.1\r\nHost: {site.host}\r\n\r\n".encode())
         response = http.client.HTTPResponse(sock)
         response.begin()
         assert response.readline() == b"data: one\n"
+    # And the function hears at once that its client is gone, though it has nothing to send.
+    until(lambda: "the client of that has left" in site.place.zygo("app", "logs", "public").text, what="the word")
 
 
 @pytest.mark.parametrize("host", ["shop.example.test", "a.wild.example.test"])
@@ -172,9 +177,101 @@ def test_a_name_that_is_not_served_gets_no_certificate(site: Site, host: str) ->
     assert site.caddy.has_certificate(site.host) or site.curl().returncode == 0
 
 
-def test_the_domain_itself_has_one(site: Site) -> None:
-    done = site.curl("-o", "/dev/null", "-w", "%{http_code}", host=DOMAIN)
-    assert done.stdout == "404"
+def test_the_domain_itself_is_the_servers_and_says_nothing_without_a_token(site: Site) -> None:
+    done = site.curl("-w", "%{http_code}", host=DOMAIN)
+    assert done.stdout == "401"
+
+
+LAPTOPS = """
+import pathlib
+
+import zygo
+
+app = zygo.App("afar", image=zygo.Image.debian_slim().add_local_file("big.bin", "/data/big.bin"))
+
+
+@app.function()
+def size(text: str) -> int:
+    print("measuring", VERSION)
+    return len(text) + pathlib.Path("/data/big.bin").stat().st_size
+
+
+@app.function()
+@zygo.asgi_app()
+def version():
+    async def answer(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"VERSION"})
+
+    return answer
+"""
+
+CALLER = """
+import zygo
+
+print(zygo.Function.from_name("afar", "size").remote("x" * 2_000_000))
+"""
+
+
+@pytest.fixture
+def laptop(site: Site, tmp_path: Path) -> Iterator[Place]:
+    """A machine that knows the server by its name, and has a token."""
+    if os.geteuid() != 0:
+        pytest.skip("a machine's hosts file of its own needs root")
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"127.0.0.1 localhost {DOMAIN}\n")
+    with_hosts = ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
+    site.place.zygo("token", "delete", "laptop")
+    made = site.place.zygo("token", "create", "laptop", "--scope", "deploy", "--json")
+    env = {
+        "ZYGO_SERVER": f"https://{DOMAIN}:{site.port}",
+        "ZYGO_TOKEN": str(json.loads(made.text)["token"]),
+        "SSL_CERT_FILE": str(site.caddy.authority),
+    }
+    with Place(env, prefix=with_hosts) as place:
+        yield place
+
+
+def test_a_laptop_works_with_it_through_caddy(site: Site, laptop: Place, write: Callable[..., Path]) -> None:
+    program = write(LAPTOPS.replace("VERSION", "1"))
+    big = program.parent / "big.bin"
+    big.write_bytes(os.urandom(3_000_000))  # far too much to go along with a save
+    with laptop.serve(program) as serve:
+        host = str(urlsplit(serve.url("version")).hostname)
+        assert site.curl(host=host).stdout == "1"
+        big.write_bytes(os.urandom(3_000_001))
+        serve.wait_for("Updated afar in")
+        serve.save(program.name, LAPTOPS.replace("VERSION", "2"))
+        serve.wait_for("Updated afar in")
+        assert site.curl(host=host).stdout == "2"
+        assert serve.stop() == 0
+
+    laptop.deploy(program, cwd=program.parent)
+    history = laptop.zygo("app", "history", "afar", "--json")
+    assert json.loads(history.text)["revisions"][0]["by"]["deployed_by"] == "laptop"
+    following = subprocess.Popen(
+        [*laptop.command, "app", "logs", "afar", "-f"], env=laptop.environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        caller = write(CALLER, name="caller.py")
+        called = subprocess.run(
+            [*laptop.prefix, laptop.python, str(caller)],
+            env=laptop.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert called.stdout == "5000001\n", called.stderr
+        assert following.stdout is not None
+        assert any("measuring 2" in line for line in following.stdout)  # it comes while the command goes on
+        assert following.poll() is None
+    finally:
+        following.terminate()
+        following.communicate(timeout=30)
+    assert laptop.zygo("app", "stop", "afar", "--yes").code == 0
+    entry = json.loads(site.place.zygo("server", "audit", "afar", "--json").text)["entries"][0]
+    assert (entry["who"], entry["address"]) == ("laptop", "127.0.0.1")
 
 
 def test_requests_wait_for_a_server_that_restarts(site: Site, write: Callable[..., Path]) -> None:

@@ -27,6 +27,9 @@ needs_ssh = pytest.mark.skipif(not kit.has_sshd(), reason="openssh-server and op
 
 CONTROL = 8443
 
+BACK_AND_FORTH = 1.0
+"""Seconds there and back, of the line over which ways are counted."""
+
 PROGRAM = """\
 import zygo
 
@@ -229,7 +232,28 @@ def test_a_command_that_is_killed_leaves_an_app_that_ends(machines: Machines, tm
     until(lambda: not (machines.server.status() or {})["apps"], 75, "the end of an app whose command is gone")
 
 
-def test_a_reload_over_20_ms(machines: Machines, tmp_path: Path, record_property: object) -> None:
+@pytest.mark.parametrize("scheme", [pytest.param("ssh", marks=needs_ssh), "https"])
+def test_a_reload_costs_one_way_there_and_back(machines: Machines, tmp_path: Path, scheme: str) -> None:
+    """Over a line so long that a busy machine's own time is little beside it."""
+    file = tmp_path / "hello.py"
+    file.write_text(program(0))
+    token_ = token(machines, "far")
+    with machines.slow_line(kit.SSH_PORT if scheme == "ssh" else CONTROL, BACK_AND_FORTH / 2) as port:
+        env = {"ZYGO_SERVER": f"ssh://root@127.0.0.1:{port}", "ZYGO_SSH": machines.ssh_by_another_name}
+        if scheme == "https":
+            env = {"ZYGO_SERVER": f"https://127.0.0.1:{port}", "ZYGO_TOKEN": token_}
+        with machines.laptop.serve(file, env=env) as serve:
+            ways = []
+            for number in range(1, 6):
+                serve.save("hello.py", program(number))
+                ways.append(int(serve.wait_for(r"Updated .* in (\d+) ms")[1]) / 1000 / BACK_AND_FORTH)
+    # One way more would be in all of them; a machine that is busy elsewhere makes one or two late.
+    assert min(ways) >= 1, ways
+    assert sorted(ways)[len(ways) // 2] < 1.9, ways
+
+
+def test_a_reload_over_20_ms(machines: Machines, tmp_path: Path) -> None:
+    """The figure in docs/guides/remote-servers.md: `pytest -s` shows it."""
     machines.laptop.environment["ZYGO_TOKEN"] = token(machines, "far")
     file = tmp_path / "hello.py"
     file.write_text(program(0))
@@ -243,9 +267,6 @@ def test_a_reload_over_20_ms(machines: Machines, tmp_path: Path, record_property
                     took.setdefault(name, []).append(int(serve.wait_for(r"Updated .* in (\d+) ms")[1]))
     near, away = (sorted(values)[len(values) // 2] for values in took.values())
     print(f"reload, median of 11: {near} ms on the same line, {away} ms over 20 ms", took)
-    # Two ways there and back, what holds requests and the revision. A connection made anew for each save would be two more,
-    # and so would a file sent by itself; a busy machine alone makes 30 ms of difference.
-    assert away - near < 100
 
 
 @needs_ssh
@@ -258,7 +279,9 @@ def test_what_is_wrong_with_ssh_is_said(machines: Machines) -> None:
     plain = f"ssh -F {machines.keys}/client"
     assert "does not trust the host key" in said(ZYGO_SSH=f"{plain} -o UserKnownHostsFile=/dev/null")
     assert "needs a key that ssh finds" in said(ZYGO_SSH=f"{plain} -o PubkeyAuthentication=no")
-    assert "cannot reach" in said(ZYGO_SERVER=f"ssh://root@{SERVER}:1")
+    unheard = said(ZYGO_SERVER=f"ssh://root@{SERVER}:1")
+    assert "cannot reach" in unheard
+    assert "see that sshd runs, and that 1 is its port" in unheard
 
 
 def test_what_is_wrong_with_https_is_said(machines: Machines) -> None:
@@ -275,6 +298,7 @@ def test_what_is_wrong_with_https_is_said(machines: Machines) -> None:
     assert "needs the scope 'deploy'; the token 'reader' has read" in said()
     assert "does not accept the token" in said(ZYGO_TOKEN="zygo_0123_wrong")
     assert "is not to be trusted" in said(SSL_CERT_FILE="/dev/null")
-    assert "No server answers" in said(ZYGO_SERVER=f"https://{SERVER}:1")
+    assert "the connection was refused" in said(ZYGO_SERVER=f"https://{SERVER}:1")
+    assert "is not known" in said(ZYGO_SERVER="https://name.invalid")
     assert "needs a token" in said(ZYGO_TOKEN="")
     assert "would send the token in the clear" in said(ZYGO_SERVER=f"http://{SERVER}:{CONTROL}")

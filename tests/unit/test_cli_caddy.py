@@ -49,7 +49,7 @@ def test_caddy_takes_it(tmp_path: Path) -> None:
     assert server["protocols"] == ["h1", "h2", "h3"]
     (handler,) = server["routes"][0]["handle"]
     assert handler["upstreams"] == [{"dial": "127.0.0.1:8000"}]
-    assert handler["flush_interval"] == -1
+    assert handler["flush_interval"] == -2
     assert "trusted_proxies" not in handler
 
 
@@ -112,12 +112,25 @@ def test_it_installs_both_and_says_the_records(tmp_path: Path, monkeypatch: pyte
     assert wanted.file.read_text() == wanted.configuration()
     assert "Environment=ZYGO_DOMAIN=apps.example.com\n" in desk.service.path.read_text()
     assert 'Environment="ZYGO_TRUSTED_PROXIES=127.0.0.1,::1"\n' in desk.service.path.read_text()
+    assert "Environment=ZYGO_CONTROL_PORT=8401\n" in desk.service.path.read_text()
+    assert "apps.example.com {\n\timport zygo_tls\n\treverse_proxy 127.0.0.1:8401" in wanted.file.read_text()
+    assert "--server https://apps.example.com --token -" in desk.stdout.getvalue()
     ours = ["daemon-reload", "enable zygo.service", "restart zygo.service"]
     assert desk.told() == [*ours, "enable caddy", "reload-or-restart caddy"] * 2
     assert "*.apps.example.com.  A " in desk.stdout.getvalue()
     assert public.remove(desk.out, wanted.file) == [["systemctl", "disable", "--now", "caddy"]]
     assert not wanted.file.exists()
     assert public.remove(desk.out, wanted.file) == []
+
+
+def test_a_control_api_with_a_certificate_of_its_own_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Public("apps.example.com")
+    monkeypatch.setenv("ZYGO_CONTROL_PORT", "9000")
+    assert wanted.settings()["ZYGO_CONTROL_PORT"] == "9000"
+    assert "reverse_proxy 127.0.0.1:9000" in wanted.configuration()
+    monkeypatch.setenv("ZYGO_CONTROL_CERT", "/etc/zygo/cert.pem")
+    assert "ZYGO_CONTROL_PORT" not in wanted.settings()
+    assert "9000" not in wanted.configuration()
 
 
 def test_sites_of_ones_own_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,14 +89,15 @@ def test_an_environment_that_may_vanish(prefix: str, temporary: bool) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze (package systemd) is not there")
-@pytest.mark.parametrize("user", [False, True])
-def test_systemd_accepts_it(user: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("user", "account"), [(False, ""), (False, "daemon"), (True, "")])
+def test_systemd_accepts_it(user: bool, account: str, tmp_path: Path) -> None:
     program = tmp_path / "my $x 100% bin" / "python"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     path = tmp_path / "zygo.service"
-    unit = Unit((str(program), *COMMAND[1:]), user, ODD, tmp_path / "zygo.env")
+    environment = {**ODD, "ZYGO_RUNTIME_DIR": "/run/zygo"}
+    unit = Unit((str(program), *COMMAND[1:]), user, environment, tmp_path / "zygo.env", account=account)
     path.write_text(unit.text())
     options = ["--user"] if user else []
     done = subprocess.run(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
 
 from zygo.errors import AuthError, ConnectionError, InvalidError, NotFoundError, VersionError
-from zygo.sdk import distant, profiles, ssh, where
+from zygo.sdk import distant, door, profiles, where
+from zygo.sdk import ssh as openssh
+from zygo.sdk.client import Client
 from zygo.sdk.where import Remote
 from zygo.version import version
 
@@ -97,12 +103,64 @@ def test_versions() -> None:
         (127, "sh: 1: exec: zygo: not found", ConnectionError, "no `zygo` command"),
         (255, "Host key verification failed.", AuthError, "does not trust the host key"),
         (255, "x@host: Permission denied (publickey).", AuthError, "needs a key"),
-        (255, "ssh: connect to host h port 22: Connection refused", ConnectionError, "Connection refused"),
+        (255, "ssh: connect to host h port 22: Connection refused", ConnectionError, "see that sshd runs, and that 22"),
+        (255, "ssh: Could not resolve hostname h: Name or service not known", ConnectionError, "its DNS record"),
+        (255, "ssh: connect to host h port 22: Connection timed out", ConnectionError, "a firewall drops"),
+        (255, "ssh: connect to host h port 22: No route to host", ConnectionError, "this machine's network"),
+        (255, "Connection closed by 10.0.0.1 port 22", ConnectionError, "journalctl -u ssh"),
+        (255, "something new", ConnectionError, "Try by hand: ssh x@host"),
         (2, "Error: No such command 'attach'.", VersionError, "too old"),
         (1, "boom", ConnectionError, "status 1"),
     ],
 )
 def test_what_ssh_failures_mean(status: int, said: str, kind: type[Exception], text: str) -> None:
-    error = ssh.failure(Remote("ssh", "host", 0, "x"), status, said)
+    error = openssh.failure(Remote("ssh", "host", 0, "x"), status, said)
     assert type(error) is kind
     assert text in str(error)
+
+
+def test_why_no_server_answers() -> None:
+    """The system's own errors, of connections that are really tried."""
+
+    async def tried(remote: Remote) -> str:
+        with pytest.raises(ConnectionError) as found:
+            await door.connect_tcp(remote, None)
+        return str(found.value)
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        port = taken.getsockname()[1]
+        said = asyncio.run(tried(Remote("http", "127.0.0.1", port)))
+    assert said.startswith(f"No server answers at http://127.0.0.1:{port}: the connection was refused")
+    assert "--control" in said
+    said = asyncio.run(tried(Remote("http", "name.invalid", 1)))
+    assert said.startswith("No server answers at http://name.invalid:1: the name name.invalid is not known")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "there is no route to host from here"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "there is no route to host from here"),
+        (TimeoutError(), "a firewall drops what comes for its port 443"),
+        (OSError(errno.ETIMEDOUT, "Connection timed out"), "sent nothing back"),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), "closed the connection at once"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "Is it the right port?"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+    ],
+)
+def test_what_errors_of_a_connection_mean(error: Exception, text: str) -> None:
+    assert text in where.unreachable(Remote("https", "host"), error)
+
+
+def test_why_this_machines_server_is_silent(tmp_path: Path) -> None:
+    async def tried() -> str:
+        with pytest.raises(ConnectionError) as found:
+            await Client(tmp_path / "control.sock").status()
+        return str(found.value)
+
+    assert "zygo server start" in asyncio.run(tried())
+    with socket.socket(socket.AF_UNIX) as ended:
+        ended.bind(str(tmp_path / "control.sock"))
+    assert "has ended. `zygo server logs`" in asyncio.run(tried())
+    assert "another user" in where.silent("/s", OSError(errno.EACCES, "Permission denied"))

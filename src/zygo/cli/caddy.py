@@ -38,8 +38,9 @@ _TEXT = """\
 https:// {{
 	import zygo_tls
 	reverse_proxy 127.0.0.1:{gateway} {{
-		# Server-sent events and streams go out as they come.
-		flush_interval -1
+		# Server-sent events and streams go out as they come. Written as -1 it would also mean that the server is not told
+		# when a client leaves.
+		flush_interval -2ns
 		# A server that restarts is away for a moment; its requests wait.
 		lb_try_duration 10s
 		lb_try_interval 100ms
@@ -57,8 +58,13 @@ _HOST = """
 {name} {{
 	import zygo_tls
 	reverse_proxy 127.0.0.1:{port} {{
-		flush_interval -1
+		flush_interval -2ns
 		lb_try_duration 10s
+		lb_try_interval 100ms
+		transport http {{
+			# Below the 60 s after which the control API closes.
+			keepalive 30s
+		}}
 	}}
 }}
 """

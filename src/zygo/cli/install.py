@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zygo import errors
+from zygo.cli import account
 from zygo.cli.unit import NAME, Unit, is_temporary
 from zygo.program.place import place
 
@@ -26,6 +28,9 @@ PASSED_ON = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE"),
 )
 """Variables besides the settings without which images could not be built as they are now."""
+
+OF_A_USER = ("UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR")
+"""Those that name a directory of whoever installs: a service with a user of its own has its own in its data."""
 
 COMMAND_SECONDS = 120.0
 """For one systemctl: starting waits until the server is ready, at most 90 s by systemd's own limit."""
@@ -61,8 +66,27 @@ class Service:
         return ["systemctl", *(["--user"] if self.user else []), *arguments]
 
 
-def unit_of(service: Service, environment: Mapping[str, str], fixed: Mapping[str, str] | None = None) -> Unit:
-    """The unit that runs a server with the settings of this command; those in `fixed` win."""
+def account_of(service: Service, wanted: str | None) -> str:
+    """The system user that the service is to run as: `wanted`, else one of its own; "" for root, and for a user's own service.
+
+    Raises InvalidError.
+    """
+    if service.user:
+        if wanted is not None:
+            raise errors.InvalidError(
+                f"--user {wanted} is for the machine's service, which root installs. Yours runs as you."
+            )
+        return ""
+    name = account.NAME if wanted is None else wanted
+    if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", name):
+        raise errors.InvalidError(f"{name!r} is not the name of a user.")
+    return "" if name == "root" else name
+
+
+def unit_of(
+    service: Service, environment: Mapping[str, str], fixed: Mapping[str, str] | None = None, user: str = ""
+) -> Unit:
+    """The unit that runs a server with the settings of this command; those in `fixed` win. `user`: see account_of."""
     from zygo.settings import Settings
 
     place()  # refuses bad settings by name
@@ -75,10 +99,20 @@ def unit_of(service: Service, environment: Mapping[str, str], fixed: Mapping[str
             found[variable] = os.path.abspath(value) if isinstance(value, Path) else str(value)
     if service.user and environment.get("XDG_DATA_HOME"):  # which the user's manager may not know
         found.setdefault("ZYGO_DATA_DIR", str(settings.data_dir))
-    found.update({name: environment[name] for name in PASSED_ON if environment.get(name)})
+    if user:
+        found.setdefault("ZYGO_DATA_DIR", str(account.DATA))
+        found.setdefault("ZYGO_RUNTIME_DIR", str(account.RUNTIME))
+    passed = [name for name in PASSED_ON if not user or name not in OF_A_USER]
+    found.update({name: environment[name] for name in passed if environment.get(name)})
     found.update(fixed or {})
     command = (os.path.abspath(sys.executable), "-P", "-m", "zygo.server.main", "--foreground")
-    return Unit(command, service.user, found, service.secrets_file, settings.grace_period)
+    return Unit(command, service.user, found, service.secrets_file, settings.grace_period, user)
+
+
+def refuse(unit: Unit, again: str) -> None:
+    """Raises ExecutionError when the unit's user could not run it. `again` is the command to repeat then."""
+    if unit.account:
+        account.refuse(account.Account.of(unit.account), unit.environment, again)
 
 
 def install(service: Service, unit: Unit, out: Output, *, start: bool) -> int:
@@ -89,6 +123,12 @@ def install(service: Service, unit: Unit, out: Output, *, start: bool) -> int:
             f"This zygo is in {sys.prefix}, which may be removed at any time, and the service with it. Install it for good "
             "(uv tool install zygo), then run this again."
         )
+    if unit.account:
+        own = account.Account.of(unit.account)
+        data = Path(unit.environment["ZYGO_DATA_DIR"])
+        if own.uid < 0:
+            out.line(f"Made the user {unit.account}, who owns {data}.")
+        account.create(own, data)
     if unit.secrets:
         write(service.secrets_file, unit.secrets_text(), 0o600)
         out.line(f"Wrote {service.secrets_file}, which only its owner can read: {', '.join(unit.secrets)}.")
@@ -110,13 +150,28 @@ def uninstall(service: Service, out: Output) -> int:
         out.line(f"There is no {service.path}.")
         return 0
     code = run(service, [service.command("disable", "--now", NAME)], out)
+    left = _left(service.path.read_text("utf-8", "replace"))
     try:
         for path in (service.path, service.secrets_file):
             path.unlink(missing_ok=True)
     except OSError as error:
         raise errors.ExecutionError(f"{error.filename} cannot be removed: {error.strerror}.") from None
     out.success(f"Removed {service.path}.")
+    if left:
+        out.hint(left)
     return run(service, [service.command("daemon-reload")], out) if service.running else code
+
+
+def _left(text: str) -> str:
+    """What stays when a unit with this text is removed."""
+    user = re.search(r"^User=(.*)$", text, re.MULTILINE)
+    data = re.search(r'^Environment="?ZYGO_DATA_DIR=(.*?)"?$', text, re.MULTILINE)
+    if user is None or data is None:
+        return ""
+    return (
+        f"The user {user[1]} and {data[1]}, with images, apps and logs, stay. To remove them: "
+        f"sudo rm -r {shlex.quote(data[1])}; sudo userdel {user[1]}"
+    )
 
 
 def run(service: Service, commands: list[list[str]], out: Output, *, log_of: str = NAME) -> int:

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,29 +17,37 @@ from zygo.interfaces import public_addresses
 from zygo.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from zygo.cli.output import Output
     from zygo.cli.unit import Unit
 
 ASK_PORT = 8010
 """Unless ZYGO_ASK_PORT says another."""
 
+CONTROL_PORT = 8401
+"""Unless ZYGO_CONTROL_PORT says another."""
+
 HTTPS_PORT = 443
 
 
 @dataclass(frozen=True)
 class Public:
-    """A server that is to be public under `domain`. `file` is the Caddyfile; `hosts` further names and their loopback ports."""
+    """A server that is to be public under `domain`, its control API at that name itself. `file` is the Caddyfile."""
 
     domain: str
     file: Path = Path("/etc/caddy/Caddyfile")
-    hosts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def control_port(self) -> int:
+        """The control API's loopback port; 0 when it has a certificate, and so a port to the outside, of its own."""
+        known = Settings()
+        return 0 if known.control_cert else known.control_port or CONTROL_PORT
 
     def settings(self) -> dict[str, str]:
         """The server's settings that differ from its defaults."""
         known = Settings()
+        control = {"ZYGO_CONTROL_HOST": "127.0.0.1", "ZYGO_CONTROL_PORT": str(self.control_port)}
         return {
+            **(control if self.control_port else {}),
             "ZYGO_DOMAIN": self.domain,
             "ZYGO_HOST": "127.0.0.1",
             "ZYGO_TRUSTED_PROXIES": "127.0.0.1,::1",
@@ -50,7 +58,8 @@ class Public:
     def configuration(self) -> str:
         """The Caddyfile's text."""
         known = Settings()
-        return caddy.Caddy(known.port, known.ask_port or ASK_PORT, self.hosts).text()
+        hosts = {self.domain: self.control_port} if self.control_port else {}
+        return caddy.Caddy(known.port, known.ask_port or ASK_PORT, hosts).text()
 
 
 def refuse(public: Public, service: install.Service) -> None:
@@ -113,6 +122,11 @@ def show_records(public: Public, out: Output) -> None:
         out.line(f"  {line}")
     out.hint("Ports 80 and 443 (TCP) and 443 (UDP, for HTTP/3) must be open from outside.")
     out.hint(f"Then every endpoint has a URL such as https://{Settings().workspace}--app-function.{public.domain}")
+    if public.control_port:
+        out.line()
+        out.line("To work with it from a laptop, make a token here, and there a profile:", "bold")
+        out.line("  zygo token create laptop --scope deploy")
+        out.line(f"  zygo profile create {public.domain} --server https://{public.domain} --token - --activate")
 
 
 def remove(out: Output, file: Path = Path("/etc/caddy/Caddyfile")) -> list[list[str]]:

@@ -19,14 +19,16 @@ BUILD_PATIENCE_SECONDS = 2.0
 
 
 class Publisher:
-    """What the current session gets. `latest` is the newest evaluated state, `failed` whether it did not go live, and
-    `outdated` whether that was because a file changed while it was sent."""
+    """What the current session gets. `latest` is the newest evaluated state, `failed` whether it did not go live,
+    `outdated` whether that was because a file changed while it was sent, `change` the number of the change on disk that it came
+    of."""
 
     def __init__(self, output: Output, *, verbose: bool) -> None:
         self.latest: Upload | None = None
         self.failed = self.outdated = False
         self.warned: set[str] = set()
         self.app = ""
+        self.change = 0
         self.ports: dict[str, int | None] = {}
         self._output, self._verbose = output, verbose
         self._client: Client | None = None
@@ -85,12 +87,14 @@ class Publisher:
             running.result()
 
     async def _send(self, client: Client, upload: Upload) -> dict[str, Any]:
-        app = model.encode(upload.app)
+        app, change = model.encode(upload.app), self.change
         return await sending.publish(
             client,
             upload,
             self._known,
-            lambda: progress.follow_all(self._output, client.publish(self._session, app), verbose=self._verbose),
+            lambda: progress.follow_all(
+                self._output, client.publish(self._session, app, change), verbose=self._verbose
+            ),
         )
 
     def _settle(self, event: dict[str, Any], seen: float, *, update: bool) -> bool:

@@ -27,6 +27,8 @@ from zygo.program.place import place
 from zygo.sdk import distant, launch
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from zygo.cli.output import Output
     from zygo.program.sources import Upload
     from zygo.sdk.client import Client, Session
@@ -80,6 +82,8 @@ class _Serve:
         self._served = False
         self._shares = sharing.Shares(sharing.find_way(), output) if options.share else None
         self._waits_for_saves = options.reload and output.interactive
+        self._change = 0
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
         """`_serve` until it ends, the time is up, or someone wants it to end."""
@@ -104,9 +108,10 @@ class _Serve:
             self._say_goodbye()
             return 0
         finally:
-            for task in (serving, stopping):
+            ending = {serving, stopping, *self._telling}
+            for task in ending:
                 task.cancel()
-            await asyncio.wait({serving, stopping}, timeout=END_SECONDS)
+            await asyncio.wait(ending, timeout=END_SECONDS)
             if self._shares is not None:
                 await self._shares.close()
             with contextlib.suppress(asyncio.TimeoutError):
@@ -300,31 +305,41 @@ class _Serve:
                 )
 
     async def _follow(self, client: Client, session: Session) -> bool:
-        """A change was seen: whether it has to be published. New requests wait meanwhile."""
-        holding = asyncio.create_task(_quietly(client.hold(session.id)), name="hold")
+        """A change was seen: whether it has to be published. New requests wait meanwhile.
+
+        Nobody waits for the answers to what is said of it here: to a server elsewhere that would be a way there and back more
+        until the change is live. The server tells by the change's number what is late.
+        """
+        self._change += 1
+        change = self._change
+        self._tell(client.hold(session.id, change))
         before = self._publisher.latest
         try:
             upload = await self._live.evaluate()
         except errors.Error as error:
-            await holding
-            await _quietly(client.release(session.id))
+            self._tell(client.release(session.id, change))
             if self._publisher.outdated and not self._served and not self._waits_for_saves:
                 raise  # nothing answers yet, and what was waited for cannot be served
             self._complain(error, "The old code keeps answering.")
             return False
-        await holding
         # An equal state is not worth a revision, unless the last attempt at it failed.
         if before is not None and before.app == upload.app and not self._publisher.failed:
             if self._last_error:
                 self._last_error = ""
                 self._output.success(f"{self._what} loads again, and is as it was.")
-            await _quietly(client.release(session.id))
+            self._tell(client.release(session.id, change))
             return False
         self._accept(upload)
+        self._publisher.change = change
         return True
 
+    def _tell(self, request: Coroutine[Any, Any, None]) -> None:
+        telling = asyncio.create_task(_quietly(request), name="tell")
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
 
-async def _quietly(request: Any) -> None:
+
+async def _quietly(request: Coroutine[Any, Any, None]) -> None:
     # Holding is a courtesy with a time limit of its own; if the server is gone the session's end says so.
     with contextlib.suppress(errors.Error):
         await request

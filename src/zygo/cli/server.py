@@ -85,6 +85,12 @@ def install(
             "--domain", metavar="NAME", help="Make it public there: HTTPS by Caddy, with its own certificates."
         ),
     ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            "--user", metavar="NAME", help="System user that it runs as, made if there is none: zygo; or root."
+        ),
+    ] = None,
 ) -> None:
     """Make the server a systemd service with the settings of this command: it comes back after a crash and a reboot."""
     from zygo.cli import install as installing
@@ -93,28 +99,31 @@ def install(
     out = _output()
     service = installing.Service.of_machine()
     if domain is not None:
-        _install_public(domain, service, out, show=show, now=now)
-    unit = installing.unit_of(service, os.environ)
+        _install_public(domain, service, out, show=show, now=now, user=user)
+    unit = installing.unit_of(service, os.environ, user=installing.account_of(service, user))
     if show:
         out.line(unit.text().rstrip("\n"))
         raise typer.Exit(0)
+    installing.refuse(unit, "sudo zygo server install")
     if now and service.running:
         asyncio.run(_make_way(out))
     raise typer.Exit(installing.install(service, unit, out, start=now))
 
 
-def _install_public(domain: str, service: Service, out: Output, *, show: bool, now: bool) -> None:
+def _install_public(domain: str, service: Service, out: Output, *, show: bool, now: bool, user: str | None) -> None:
     from zygo.cli import caddy, public
     from zygo.cli import install as installing
 
     place()  # refuses bad settings by name
     wanted = public.Public(caddy.check_domain(domain))
-    unit = installing.unit_of(service, os.environ, wanted.settings())
+    public_user = "" if service.user else installing.account_of(service, user)
+    unit = installing.unit_of(service, os.environ, wanted.settings(), public_user)
     if show:
         out.line(f"# {service.path}\n{unit.text()}\n# {wanted.file}\n{wanted.configuration()}".rstrip("\n"))
         public.show_records(wanted, out)
         raise typer.Exit(0)
     public.refuse(wanted, service)
+    installing.refuse(unit, f"sudo zygo server install --domain {wanted.domain}")
     if now and service.running:
         asyncio.run(_make_way(out))
     raise typer.Exit(public.set_up(wanted, service, unit, out, start=now))

@@ -29,7 +29,7 @@ Description=zygo server
 [Service]
 Type=notify
 NotifyAccess=main
-ExecStart={command}
+{account}ExecStart={command}
 {environment}# A server that was killed is back within a second; one whose database is away is tried again for ever.
 Restart=always
 RestartSec=500ms
@@ -38,12 +38,29 @@ KillMode=mixed
 TimeoutStopSec={stop}
 # Its containers get control groups of their own, below the service's.
 Delegate=yes
-TasksMax=infinity
-LimitNOFILE=262144
+TasksMax={tasks}
+{memory}LimitNOFILE=262144
 
 [Install]
 WantedBy={target}
 """
+
+
+_ACCOUNT = """\
+User={name}
+{runtime}"""
+
+_LOW_PORTS = """\
+# For a port below 1024. The server gives it up for what it starts.
+AmbientCapabilities=CAP_NET_BIND_SERVICE
+"""
+
+_MEMORY = """\
+# Functions that together want more than there is end each other, and not the machine's other services.
+MemoryMax=90%
+"""
+
+_PORTS = ("ZYGO_PORT", "ZYGO_TLS_PORT", "ZYGO_CONTROL_PORT")
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,7 @@ class Unit:
         environment: the variables that the server needs.
         secrets_file: where those of them go that hold secrets.
         grace: seconds that requests in flight have when the server stops.
+        account: the system user that a unit of the system's runs as; "" for root.
     """
 
     command: tuple[str, ...]
@@ -63,6 +81,7 @@ class Unit:
     environment: dict[str, str] = field(default_factory=dict)
     secrets_file: Path = Path("/etc/zygo/zygo.env")
     grace: float = 30.0
+    account: str = ""
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -83,10 +102,25 @@ class Unit:
             order="" if self.user else _SYSTEM,
             # systemd puts variables into the arguments and not into the program's path.
             command=" ".join(words),
+            account=self._account(),
+            tasks="80%" if self.account else "infinity",
+            memory=_MEMORY if self.account else "",
             environment="".join(lines),
             stop=round(self.grace + 15),
             target="default.target" if self.user else "multi-user.target",
         )
+
+    def _account(self) -> str:
+        if not self.account:
+            return ""
+        runtime = Path(self.environment.get("ZYGO_RUNTIME_DIR", ""))
+        made = ""
+        if runtime.is_relative_to("/run"):
+            name = _quoted(str(runtime.relative_to("/run")))
+            made = f"RuntimeDirectory={name}\nRuntimeDirectoryMode=0700\n"
+        # 0 is any free one.
+        low = any(0 < int(self.environment.get(name) or 0) < 1024 for name in _PORTS)
+        return _ACCOUNT.format(name=self.account, runtime=made) + (_LOW_PORTS if low else "")
 
     def secrets_text(self) -> str:
         """The file of `secrets`, to be readable by its owner alone."""

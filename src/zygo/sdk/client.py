@@ -1,9 +1,8 @@
 """The control plane's client: HTTP over the server's unix socket, or to a server on another machine; one method per route,
 errors as our own classes.
 
-The HTTP library is imported with the first request, so that importing this module costs nothing. A client holds
-connections: close it with `aclose` or use it as an async context manager. Every request has a time limit, and every
-stream a limit on its silence (the server sends a ping every 5 s).
+A client of a server elsewhere holds connections: close it with `aclose` or use it as an async context manager. Every request
+has a time limit, and every stream a limit on its silence (the server sends a ping every 5 s).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 from zygo import errors
 from zygo.sdk import where
-from zygo.sdk.transport import LibraryTransport, LocalTransport
+from zygo.sdk.transport import LocalTransport, over_tcp, tunnelled
 
 if TYPE_CHECKING:
     import os
@@ -137,13 +136,18 @@ class Client:
         """Send this content along with the next revision or change, which saves a request for it."""
         self._carried[sha256] = content
 
-    async def hold(self, session: str) -> None:
-        """Say that a change was seen: new requests wait (at most half a second) for what comes of it."""
-        await self._json("POST", f"/v1/sessions/{session}/hold", {})
+    async def hold(self, session: str, change: int) -> None:
+        """Say that the session's change of that number was seen: new requests wait (at most half a second) for what comes of
+        it, unless that has come already."""
+        await self._json("POST", f"/v1/sessions/{session}/hold", {"change": change})
 
-    async def release(self, session: str) -> None:
+    async def release(self, session: str, change: int) -> None:
         """Say that nothing came of the change: the old code goes on."""
-        await self._json("POST", f"/v1/sessions/{session}/release", {})
+        await self._json("POST", f"/v1/sessions/{session}/release", {"change": change})
+
+    def keep_ready(self, count: int) -> None:
+        """Have so many connections to a server elsewhere before they are needed, until `aclose`."""
+        self._carrier().keep_ready(count)
 
     @contextlib.asynccontextmanager
     async def session(
@@ -197,10 +201,14 @@ class Client:
         await self._json("POST", f"/v1/sessions/{session}/finish", {}, seconds=STOP_APP_SECONDS)
 
     @contextlib.asynccontextmanager
-    async def publish(self, session: str, app: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Send an encoded AppSpec as a new revision; the context's value yields the events of making it."""
+    async def publish(
+        self, session: str, app: dict[str, Any], change: int = 0
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Send an encoded AppSpec as a new revision, which came of the changes up to that number; the context's value yields the
+        events of making it."""
         path = f"/v1/sessions/{session}/revisions"
-        async with self._stream("POST", path, self._with_content({"app": app}), BUILD_SILENCE_SECONDS) as lines:
+        body = self._with_content({"app": app, "change": change})
+        async with self._stream("POST", path, body, BUILD_SILENCE_SECONDS) as lines:
             yield lines
 
     async def apps(self) -> dict[str, Any]:
@@ -365,13 +373,11 @@ class Client:
 
     def _carrier(self) -> Transport:
         if self._transport is None:
-            tunnelled = self.remote is None or bool(self.socket)
-            self._transport = LocalTransport(self.socket) if tunnelled else LibraryTransport(self._far())
+            if self.remote is None:
+                self._transport = LocalTransport(self.socket)
+            else:
+                self._transport = tunnelled(self.socket) if self.socket else over_tcp(self.remote)
         return self._transport
-
-    def _far(self) -> Remote:
-        assert self.remote is not None
-        return self.remote
 
 
 class Session:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 15.0
 
+ADDRESS_SECONDS = 3.0
+"""For one of several addresses of a name to answer before the next is tried: IPv6 is often announced and not there."""
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
@@ -320,29 +323,68 @@ class Door:
             from zygo.sdk import ssh
 
             return await self._connect_unix((await asyncio.to_thread(ssh.tunnel, remote)).calls)
-        loop = asyncio.get_running_loop()
-        try:
-            made = loop.create_connection(lambda: Connection(loop), remote.host, remote.tcp_port, ssl=self._tls)
-            _, connection = await asyncio.wait_for(made, CONNECT_SECONDS)
-        except (OSError, asyncio.TimeoutError) as error:
-            raise errors.ConnectionError(where.unreachable(remote, error)) from None
-        assert connection.transport is not None
-        sock = connection.transport.get_extra_info("socket")
-        for option in where.socket_options():
-            sock.setsockopt(*option)
-        return connection
+        return await connect_tcp(remote, self._tls)
 
     async def _connect_unix(self, path: str) -> Connection:
-        loop = asyncio.get_running_loop()
-        sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+        try:
+            return await connect_unix(path)
+        except OSError as error:
+            raise _unreachable(path, error) from error
+
+
+async def connect_unix(path: str) -> Connection:
+    """A connection to the unix socket at `path`. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    made = Connection(loop)
+    sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, path)
+        await loop.create_connection(lambda: made, sock=sock)
+    except BaseException:
+        made.close()
+        sock.close()
+        raise
+    return made
+
+
+async def connect_tcp(remote: Remote, tls: Any) -> Connection:
+    """A connection to `remote` with the SSLContext `tls`, or without. Raises ConnectionError."""
+    made = Connection(asyncio.get_running_loop())
+    try:
+        await asyncio.wait_for(_connect_to(remote, made, tls), CONNECT_SECONDS)
+    except (OSError, asyncio.TimeoutError) as error:
+        made.close()
+        raise errors.ConnectionError(where.unreachable(remote, error)) from None
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+async def _connect_to(remote: Remote, made: Connection, tls: Any) -> None:
+    # By hand: asyncio's own way of trying several addresses at once forgets sockets when it is cancelled.
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(remote.host, remote.tcp_port, type=sockets.SOCK_STREAM)
+    for number, (family, kind, protocol, _, address) in enumerate(found, 1):
+        sock = sockets.socket(family, kind, protocol)
+        last = number == len(found)
         try:
             sock.setblocking(False)
-            await loop.sock_connect(sock, path)
-            _, made = await loop.create_connection(lambda: Connection(loop), sock=sock)
-        except OSError as error:
+            for option in where.socket_options():
+                sock.setsockopt(*option)
+            await asyncio.wait_for(loop.sock_connect(sock, address), None if last else ADDRESS_SECONDS)
+            await loop.create_connection(
+                lambda: made, sock=sock, ssl=tls, server_hostname=remote.host if tls is not None else None
+            )
+            return
+        except (OSError, asyncio.TimeoutError):
             sock.close()
-            raise _unreachable(path, error) from error
-        return made
+            if last:
+                raise
+        except BaseException:
+            sock.close()
+            raise
 
 
 _doors: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Door] = weakref.WeakKeyDictionary()

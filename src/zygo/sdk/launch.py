@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
-from zygo import errors
+from zygo import errors, paths
 from zygo.sdk.client import Client
 from zygo.sdk.delegation import scope_prefix
 from zygo.version import fingerprint, version
@@ -107,10 +107,12 @@ async def connect(place: Place, *, replace: bool = True, say: Callable[[str], No
 def _refuse_strangers(directory: Path) -> None:
     """Sources and secrets go to whoever listens there, and in a directory below /tmp that may be another user."""
     try:
-        owner = directory.stat().st_uid
+        owner, above = directory.stat().st_uid, directory.parent.stat()
     except OSError:
         return
-    if owner not in (os.geteuid(), 0):
+    # Root uses the service, which has a user of its own; its directory was made where only root makes any.
+    service = os.geteuid() == 0 and above.st_uid == 0 and not above.st_mode & 0o022
+    if owner not in (os.geteuid(), 0) and not service:
         raise errors.PermissionDeniedError(
             f"{directory}, the directory of the server's socket, belongs to another user (uid {owner}). "
             "Set ZYGO_RUNTIME_DIR to one of your own."
@@ -204,6 +206,8 @@ def _readable(fd: int, seconds: float) -> bool:
 
 async def _start(place: Place, client: Client) -> None:
     """Start a server and wait for its reply; meet the winner when another one was faster."""
+    if reason := paths.data_of_another(place.data_dir):
+        raise errors.ConnectionError(reason)
     reply = await spawn(place)
     if reply == "ready":
         return

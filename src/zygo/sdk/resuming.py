@@ -31,7 +31,10 @@ PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0)
 """Seconds before each attempt; the last one before all further ones."""
 
 GOODBYE_SECONDS = 2.0
-"""For the goodbye at the end, which a server that is gone must not delay."""
+"""For everything that is still said at the end, together: a server that is gone must not delay it."""
+
+READY = 2
+"""Connections that are had before they are needed: a save speaks of itself on one and goes over the other."""
 
 LOST = (errors.ConnectionError, errors.TimeoutError)
 
@@ -62,13 +65,18 @@ class RemoteSession(Session):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._client.keep_ready(0)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._goodbye(), GOODBYE_SECONDS)
+        await self._close()
+
+    async def _goodbye(self) -> None:
         if self._speaking is not None:
             self._speaking.cancel()
             await asyncio.wait([self._speaking])
         if not self._lost:
             with contextlib.suppress(errors.Error):
                 await self._client.tell_session(self.id, "end", {}, GOODBYE_SECONDS)
-        await self._close()
 
     async def healthy(self) -> None:
         """Return once the connection is there (again)."""
@@ -118,6 +126,7 @@ class RemoteSession(Session):
         first, self._lines = await stack.enter_async_context(self._client.open_session(path, body))
         self._stack = stack
         self.id = str(first["id"])
+        self._client.keep_ready(READY)
         self._connected.set()
 
     async def _close(self) -> None:

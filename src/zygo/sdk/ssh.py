@@ -43,6 +43,20 @@ _ATTACH = """exec sh -c 'PATH="$PATH:$HOME/.local/bin:/usr/local/bin"; exec zygo
 
 _HOST_KEY = ("host key verification failed", "host identification has changed")
 
+_WHERE_TO_LOOK = (
+    ("could not resolve", "Check how the name is written, here or in ~/.ssh/config, and its DNS record."),
+    (
+        "connection refused",
+        "Nothing listens there: see that sshd runs, and that PORT is its port (ssh://user@host:port).",
+    ),
+    ("timed out", "It is off or away, or a firewall drops what comes for its port PORT."),
+    ("no route to host", "Check this machine's network, and the address."),
+    ("network is unreachable", "Check this machine's network, and the address."),
+    ("connection closed", "Its sshd lets nobody in now; its log says why: journalctl -u ssh"),
+    ("connection reset", "Its sshd lets nobody in now; its log says why: journalctl -u ssh"),
+)
+"""What ssh prints, in small letters -> what to do about it."""
+
 
 class Tunnel:
     """The way to one server. `open` before use, as often as wanted; it connects again when the connection was lost."""
@@ -193,7 +207,10 @@ def failure(remote: Remote, status: int, said: str) -> errors.Error:
             f"ssh was refused at {name}: {said.splitlines()[-1]}\nNothing can be typed here: it needs a key that ssh finds "
             f"by itself, or one in an agent. Try: ssh -o BatchMode=yes {_by_hand(remote)} true"
         )
-    return errors.ConnectionError(f"ssh cannot reach {name}: {said or 'it said nothing'}")
+    hint = next((hint for text, hint in _WHERE_TO_LOOK if text in lower), "Try by hand: ssh " + _by_hand(remote))
+    return errors.ConnectionError(
+        f"ssh cannot reach {name}: {said or 'it said nothing'}\n{hint.replace('PORT', str(remote.tcp_port))}"
+    )
 
 
 def _by_hand(remote: Remote) -> str:

@@ -1,36 +1,32 @@
-"""How the control plane's client carries its requests: by hand to a socket on this machine, by the HTTP library to others.
+"""How the control plane's client carries its requests: HTTP/1.1 by hand, as calls do (door.py), over a unix socket or over TCP.
 
-The library takes 0.1 s to import and this machine's socket needs none of it: no names, no TLS, no redirects.
+this machine's server    a connection for each request, which takes 50 microseconds
+one on another machine   connections are kept, and some are made ahead: a new one costs a way there and back through ssh, and
+                         three with TLS
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import socket as sockets
-import sys
-from typing import TYPE_CHECKING, Any, Protocol
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from zygo import errors
 from zygo.sdk import where
-from zygo.sdk.door import Connection, Lost
+from zygo.sdk.door import Connection, Lost, connect_tcp, connect_unix
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from types import ModuleType
-    from typing import Callable
-
-    import httpx
+    from collections.abc import AsyncIterator, Awaitable
 
     from zygo.sdk.where import Remote
 
-CONNECT_SECONDS = 30.0
-"""For a connection to be made and a request to be sent."""
-
-
 KEEP_SECONDS = 50.0
-"""How long a connection is kept for the next save; the server closes it after 60 s."""
+"""How long an idle connection is kept for the next request; the server closes it after 60 s."""
+
+KEPT = 8
+"""Idle connections that are kept."""
 
 
 class Reply(Protocol):
@@ -52,45 +48,171 @@ class Transport(Protocol):
         self, method: str, path: str, content: bytes | None, silence: float | None
     ) -> contextlib.AbstractAsyncContextManager[Reply]: ...
 
-    async def aclose(self) -> None: ...
+    def keep_ready(self, count: int) -> None:
+        """From now on have so many connections idle, made before they are needed."""
+
+    async def aclose(self) -> None:
+        """Close every connection, those at work and those being made, too; none is made after it. May be called twice."""
 
 
 class LocalTransport:
-    """To the server behind the unix socket at `path`: a connection for each request, which takes 50 microseconds."""
+    """To the server behind the unix socket at `path`."""
 
     def __init__(self, path: str) -> None:
         self._path = path
 
     @contextlib.asynccontextmanager
-    async def open(
-        self, method: str, path: str, content: bytes | None, silence: float | None
-    ) -> AsyncIterator[LocalReply]:
+    async def open(self, method: str, path: str, content: bytes | None, silence: float | None) -> AsyncIterator[Answer]:
         """See Transport."""
-        connection = await self._connect()
         try:
-            reply = LocalReply(connection, f"{method} {path}", silence)
-            await reply.begin(_head(method, path, content), content or b"")
-            yield reply
+            connection = await connect_unix(self._path)
+        except OSError as error:
+            raise errors.ConnectionError(where.silent(self._path, error)) from error
+        try:
+            answer = Answer(connection, f"{method} {path}", silence)
+            await answer.begin(_head(method, path, content, b"Host: zygo\r\nConnection: close\r\n"), content or b"")
+            yield answer
         finally:
             connection.close()
+
+    def keep_ready(self, count: int) -> None:
+        """A connection costs nothing here."""
 
     async def aclose(self) -> None:
         """Nothing is kept."""
 
-    async def _connect(self) -> Connection:
-        loop = asyncio.get_running_loop()
-        sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+
+class KeptTransport:
+    """To a server on another machine.
+
+    Arguments:
+        dial: makes a connection. Raises ConnectionError.
+        own: header lines of every request.
+    """
+
+    def __init__(self, dial: Callable[[], Awaitable[Connection]], own: bytes) -> None:
+        self._dial, self._own = dial, own
+        self._idle: deque[Connection] = deque()
+        self._making: deque[asyncio.Future[Connection]] = deque()
+        self._at_work: set[Connection] = set()
+        self._ready = 0
+        self._closed = False
+
+    @contextlib.asynccontextmanager
+    async def open(self, method: str, path: str, content: bytes | None, silence: float | None) -> AsyncIterator[Answer]:
+        """See Transport."""
+        connection = await self._take()
+        self._at_work.add(connection)
         try:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, self._path)
-            _, connection = await loop.create_connection(lambda: Connection(loop), sock=sock)
+            answer = Answer(connection, f"{method} {path}", silence)
+            await answer.begin(_head(method, path, content, self._own), content or b"")
+            yield answer
+        finally:
+            self._at_work.discard(connection)
+            self._keep(connection)
+            self._make_ahead()
+
+    def keep_ready(self, count: int) -> None:
+        """See Transport."""
+        self._ready = count
+        self._make_ahead()
+
+    async def aclose(self) -> None:
+        """See Transport."""
+        self._closed = True
+        making, self._making = list(self._making), deque()
+        for task in making:
+            task.cancel()
+        if making:
+            await asyncio.wait(making)
+        for task in making:
+            _close_made(task)
+        for connection in (*self._idle, *self._at_work):
+            connection.close()
+        self._idle.clear()
+        await asyncio.sleep(0)  # asyncio closes a socket in its next turn, and this may be the loop's last one
+
+    async def _take(self) -> Connection:
+        # The one that has been idle for longest: so each is used now and then, and nothing on the way forgets it.
+        if self._closed:
+            raise errors.ConnectionError("The connection was closed meanwhile")
+        self._forget()
+        if self._idle:
+            return self._idle.popleft()
+        making = self._making.popleft() if self._making else asyncio.ensure_future(self._dial())
+        try:
+            await asyncio.wait({making})
+        except asyncio.CancelledError:
+            making.cancel()
+            making.add_done_callback(_close_made)  # it may have been made at this very moment
+            raise
+        if self._closed:
+            _close_made(making)
+            raise errors.ConnectionError("The connection was closed meanwhile")
+        return making.result()
+
+    def _make_ahead(self) -> None:
+        self._forget()
+        while not self._closed and len(self._idle) + len(self._making) < self._ready:
+            making = asyncio.ensure_future(self._dial())
+            self._making.append(making)
+            making.add_done_callback(self._made)
+
+    def _made(self, making: asyncio.Future[Connection]) -> None:
+        if making not in self._making:
+            return  # a request waits for it, or it is being closed
+        self._making.remove(making)
+        # Why it could not be made is told by the request that needs one.
+        if not making.cancelled() and making.exception() is None:
+            self._keep(making.result())
+
+    def _keep(self, connection: Connection) -> None:
+        if self._closed or not connection.reusable or len(self._idle) >= KEPT:
+            connection.close()
+            return
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+
+    def _forget(self) -> None:
+        """Leave out the idle connections that are not good any more."""
+        known, self._idle = self._idle, deque()
+        for connection in known:
+            if connection.closed or time.monotonic() - connection.idle_since > KEEP_SECONDS:
+                connection.close()
+            else:
+                self._idle.append(connection)
+
+
+def _close_made(making: asyncio.Future[Connection]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        making.result().close()
+
+
+def tunnelled(path: str) -> KeptTransport:
+    """To the server whose control socket ssh has brought to `path`."""
+
+    async def dial() -> Connection:
+        try:
+            return await connect_unix(path)
         except OSError as error:
-            sock.close()
-            raise errors.ConnectionError(f"No server answers at {self._path}") from error
-        return connection
+            raise errors.ConnectionError(where.silent(path, error)) from error
+
+    return KeptTransport(dial, b"Host: zygo\r\n")
 
 
-class LocalReply:
+def over_tcp(remote: Remote) -> KeptTransport:
+    """To a server over HTTPS, with its token."""
+    made: list[Any] = []
+
+    async def dial() -> Connection:
+        made[:] = made or [where.tls(remote)]  # reading all authorities takes 20 ms
+        return await connect_tcp(remote, made[0])
+
+    host = remote.name.partition("//")[2]
+    return KeptTransport(dial, f"Host: {host}\r\nAuthorization: Bearer {remote.token}\r\n".encode())
+
+
+class Answer:
     """See Reply."""
 
     def __init__(self, connection: Connection, what: str, silence: float | None) -> None:
@@ -124,96 +246,7 @@ class LocalReply:
             raise errors.ConnectionError("The server went away") from error
 
 
-def _head(method: str, path: str, content: bytes | None) -> bytes:
+def _head(method: str, path: str, content: bytes | None, own: bytes) -> bytes:
     kind = "Content-Type: application/json\r\n" if content is not None and method != "PUT" else ""
     length = f"Content-Length: {len(content)}\r\n" if content is not None else ""
-    return f"{method} {path} HTTP/1.1\r\nHost: zygo\r\nConnection: close\r\n{kind}{length}\r\n".encode()
-
-
-class LibraryTransport:
-    """To a server on another machine, over HTTPS with its token. Holds connections until `aclose`."""
-
-    def __init__(self, remote: Remote) -> None:
-        self._remote = remote
-        self._http: httpx.AsyncClient | None = None
-
-    @contextlib.asynccontextmanager
-    async def open(
-        self, method: str, path: str, content: bytes | None, silence: float | None
-    ) -> AsyncIterator[LibraryReply]:
-        """See Transport."""
-        httpx = _library()
-        headers = {"content-type": "application/json"} if content is not None and method != "PUT" else None
-        timeout = httpx.Timeout(CONNECT_SECONDS, read=silence)
-        with self._mapped(method, path):
-            async with self._client().stream(
-                method, path, content=content, headers=headers, timeout=timeout
-            ) as response:
-                yield LibraryReply(response, lambda: self._mapped(method, path))
-
-    async def aclose(self) -> None:
-        """Close every connection. May be called twice."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
-
-    def _client(self) -> httpx.AsyncClient:
-        if self._http is None:
-            httpx, remote = _library(), self._remote
-            self._http = httpx.AsyncClient(
-                transport=httpx.AsyncHTTPTransport(
-                    limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEP_SECONDS),
-                    verify=where.tls(remote) or False,
-                    socket_options=where.socket_options(),
-                ),
-                base_url=remote.name,
-                headers={"authorization": f"Bearer {remote.token}"},
-                trust_env=False,
-            )
-        return self._http
-
-    @contextlib.contextmanager
-    def _mapped(self, method: str, path: str) -> Iterator[None]:
-        httpx = _library()
-        try:
-            yield
-        except httpx.ConnectError as error:
-            raise errors.ConnectionError(where.unreachable(self._remote, error)) from None
-        except httpx.TimeoutException as error:
-            raise errors.TimeoutError(f"{method} {path}: the server did not answer in time") from error
-        except httpx.TransportError as error:
-            raise errors.ConnectionError("The server went away") from error
-
-
-class LibraryReply:
-    """See Reply."""
-
-    def __init__(self, response: httpx.Response, mapped: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
-        self._response = response
-        # A stream may be read outside of the context that opened it: the library's errors get our names here, too.
-        self._mapped = mapped
-
-    @property
-    def status(self) -> int:
-        return self._response.status_code
-
-    async def read(self) -> bytes:
-        return await self._response.aread()
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        with self._mapped():
-            async for chunk in self._response.aiter_bytes():
-                yield chunk
-
-
-def _library() -> ModuleType:
-    """The HTTP library, without its own command line, which would be two thirds of the time of importing it."""
-    if "httpx" not in sys.modules:
-        # It tolerates that this module cannot be imported.
-        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
-        try:
-            importlib.import_module("httpx")
-        finally:
-            if sys.modules.get("httpx._main") is None:
-                sys.modules.pop("httpx._main", None)
-    return sys.modules["httpx"]
+    return b"%b%b%b\r\n" % (f"{method} {path} HTTP/1.1\r\n".encode(), own, f"{kind}{length}".encode())

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -140,7 +141,7 @@ def socket_options() -> list[tuple[int, int, int]]:
 
 
 def unreachable(remote: Remote, error: BaseException) -> str:
-    """Why no connection could be made."""
+    """Why no connection could be made, and where to look."""
     import ssl
 
     cause: BaseException | None = error
@@ -151,6 +152,47 @@ def unreachable(remote: Remote, error: BaseException) -> str:
                 "your own, name its file in SSL_CERT_FILE."
             )
         if isinstance(cause, ssl.SSLError):
-            return f"{remote.name} does not speak TLS as it should: {cause.reason or cause}."
+            reason = getattr(cause, "reason", None) or cause
+            return f"{remote.name} does not speak TLS as it should: {reason}. Is it the right port?"
         cause = cause.__cause__ or cause.__context__
-    return f"No server answers at {remote.name}: {str(error) or type(error).__name__}."
+    return f"No server answers at {remote.name}: {_reason(remote, error)}"
+
+
+def _reason(remote: Remote, error: BaseException) -> str:
+    import asyncio
+    import socket
+
+    host, port = remote.host, remote.tcp_port
+    if isinstance(error, socket.gaierror):
+        return f"the name {host} is not known ({error.strerror}). Check how it is written, and its DNS record."
+    code = error.errno if isinstance(error, OSError) else None
+    if code == errno.ECONNREFUSED:
+        return (
+            f"the connection was refused, so nothing listens at its port {port}. See `zygo server status` there: it must have "
+            f"been started with --control, or installed with --domain."
+        )
+    if code in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN):
+        return f"there is no route to {host} from here. Check this machine's network, and the address."
+    if isinstance(error, asyncio.TimeoutError) or code == errno.ETIMEDOUT:
+        return (
+            f"{host} sent nothing back. It is off or away, or a firewall drops what comes for its port {port} "
+            "(a network of a provider often has one of its own)."
+        )
+    if code in (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED):
+        return f"it closed the connection at once. Something else may listen at its port {port}, or a proxy without its server."
+    return f"{str(error) or type(error).__name__}."
+
+
+def silent(path: str, error: OSError) -> str:
+    """Why the server's socket on this machine cannot be used, and where to look."""
+    if error.errno == errno.ENOENT:
+        reason = (
+            "there is no such socket. Start one with `zygo server start`; ZYGO_RUNTIME_DIR says where it is otherwise."
+        )
+    elif error.errno == errno.ECONNREFUSED:
+        reason = "the server that made this socket has ended. `zygo server logs` shows its last words."
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        reason = "it belongs to another user. Set ZYGO_RUNTIME_DIR to your own server's."
+    else:
+        reason = f"{error.strerror or error}."
+    return f"No server answers at {path}: {reason}"

@@ -171,11 +171,14 @@ class _Api:
         return session
 
     async def hold(self, request: Request) -> Response:
-        self._server.apps.by_session(request.path_params["id"]).hold()
+        app = self._server.apps.by_session(request.path_params["id"])
+        app.hold_for(_change(await _json(request)))
         return JSONResponse({})
 
     async def release(self, request: Request) -> Response:
-        self._server.apps.by_session(request.path_params["id"]).release()
+        app = self._server.apps.by_session(request.path_params["id"])
+        app.settled(_change(await _json(request)))
+        app.release()
         return JSONResponse({})
 
     async def finish(self, request: Request) -> Response:
@@ -184,6 +187,7 @@ class _Api:
 
     async def publish(self, request: Request) -> Response:
         app, body = self._server.apps.by_session(request.path_params["id"]), await _json(request)
+        app.settled(_change(body))
         await self._take_content(body)
         spec = _decoded(AppSpec, body, "app")
         return StreamingResponse(
@@ -320,6 +324,14 @@ def _by(request: Request, body: dict[str, Any]) -> Provenance:
     """Who makes a revision: over TCP the token, whatever the command says; on this machine the user that it names."""
     by, caller = _decoded(Provenance, body, "by"), caller_of(request.scope)
     return replace(by, deployed_by=caller.name) if caller.remote else by
+
+
+def _change(body: dict[str, Any]) -> int:
+    """The number of the change that a session speaks of. Raises InvalidError."""
+    found = body.get("change", 0)
+    if not isinstance(found, int):
+        raise InvalidError(f"{found!r} is not the number of a change.")
+    return found
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -126,6 +126,7 @@ class LiveApp:
         self.retiring: set[asyncio.Task[None]] = set()
         self.wake: Callable[[], None] | None = None
         self.log_file = log_file
+        self._settled = 0
         if session is not None:
             log_file.on_line = self._show
         self.requests = RequestLog(self, log_file, lambda function, text: self.on_log(function, "", "system", text))
@@ -181,6 +182,15 @@ class LiveApp:
         """Tell whoever holds the app's session, if somebody does."""
         if self.session is not None:
             self.session.emit(event)
+
+    def settled(self, change: int) -> None:
+        """What came of the session's changes up to that number is here: whoever asks to hold for them is late."""
+        self._settled = max(self._settled, change)
+
+    def hold_for(self, change: int) -> None:
+        """Hold for a change, unless what came of it was faster on its way here."""
+        if change > self._settled:
+            self.hold()
 
     def hold(self, seconds: float = HOLD_SECONDS) -> None:
         """Requests wait for new code, for so many seconds at most."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import errno
 import fcntl
 import importlib
@@ -31,6 +32,7 @@ import uvloop
 from zygo.engine import machine as machines
 from zygo.engine.images import guest_package
 from zygo.errors import AlreadyExistsError, Error, ExecutionError
+from zygo.paths import data_of_another
 from zygo.server.logs import open_server_log
 from zygo.server.notify import managed, notify
 from zygo.settings import Settings, split
@@ -68,6 +70,8 @@ WAKE_SECONDS = 1.0
 STOP_GRACE = 8.0
 """Seconds that requests of deployed apps have to finish when the server is stopped; a command that replaces it waits longer
 (STOP_SECONDS in sdk/launch.py)."""
+
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
 OPEN_FILES = 2**18
 """Descriptors that the server asks for, as far as the hard limit lets it."""
@@ -362,6 +366,8 @@ def prepare_directories(settings: Settings) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         if directory.stat().st_uid == os.geteuid():
             directory.chmod(mode)
+        elif reason := data_of_another(directory):
+            raise ExecutionError(reason)
         elif directory == settings.runtime_dir or not os.access(directory, os.W_OK):
             # Whoever owns the runtime directory can put another socket in the place of the control API's.
             raise ExecutionError(
@@ -371,6 +377,13 @@ def prepare_directories(settings: Settings) -> None:
         raise ExecutionError(
             f"{settings.runtime_dir} is too long for sockets in it (80 characters). Set ZYGO_RUNTIME_DIR."
         )
+
+
+def keep_from_children() -> None:
+    """Let what this process starts have none of its capabilities: a service that listens at a low port gets one from systemd,
+    and bubblewrap refuses to run with any."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -391,6 +404,7 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         settings = Settings()
+        keep_from_children()
         os.umask(0o022)
         prepare_directories(settings)
         take_locks(settings)
