@@ -25,19 +25,24 @@ def default_data_dir() -> Path:
     return Path(base) / "zygo"
 
 
-def data_of_another(data_dir: Path) -> str:
-    """Why root starts no server on the data of a service that has a user of its own; "" when that is not so."""
+def service_user(data_dir: Path) -> int:
+    """The uid of the service that uses `data_dir`, when it has a user of its own and this is root; otherwise 0."""
     if os.geteuid() != 0:
-        return ""
+        return 0
     try:
         owner, lock = data_dir.stat().st_uid, (data_dir / "server.lock").stat().st_uid
     except OSError:
-        return ""
-    # What root wrote there the service could not read any more.
+        return 0
+    return owner if owner == lock else 0
+
+
+def refusal_of_data(data_dir: Path) -> str:
+    """Why root starts no server on the data of a service, which could not read what root wrote there; "" when it may."""
+    user = service_user(data_dir)
     return (
-        f"{data_dir} belongs to the server of another user (uid {owner}): of the service that `zygo server install` made, "
+        f"{data_dir} belongs to the server of another user (uid {user}): of the service that `zygo server install` made, "
         "which is used when it runs. Start it with: systemctl start zygo"
-        if owner == lock != 0
+        if user
         else ""
     )
 

@@ -5,8 +5,10 @@
         machines.cut(); machines.mend()           the cable
         machines.sshd()                           starts one in the server's namespace; machines.ssh is ZYGO_SSH for it
 
-Needs root, iproute2, and for ssh Debian's openssh-server. A kernel without netem has no slow line; then `slow_line` is a relay
-in a process of its own, which delays what it passes on.
+        machines.lossy_line(0.1)                  as long as the block runs, the cable loses so many of the packets each way
+
+Needs root, iproute2, and for ssh Debian's openssh-server. Many kernels have no netem, so slow and lossy lines are processes here:
+a relay of TCP connections that delays what it passes on, and one of IP packets between two TUN devices that drops some.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from zygo.testing.harness import Place, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SERVER, LAPTOP = "10.203.77.1", "10.203.77.2"
 SSH_PORT = 2222
@@ -50,6 +52,11 @@ def why_not() -> str:
 
 def has_sshd() -> bool:
     return os.path.exists("/usr/sbin/sshd") and shutil.which("ssh") is not None
+
+
+def has_tun() -> bool:
+    """Whether a lossy line can be made."""
+    return os.path.exists("/dev/net/tun")
 
 
 class Machines:
@@ -180,6 +187,26 @@ class Machines:
             assert relay.stdout is not None
             relay.stdout.close()
 
+    @contextlib.contextmanager
+    def lossy_line(self, loss: float) -> Iterator[Callable[[], int]]:
+        """See above. The value tells how many packets were dropped so far."""
+        spaces = self._spaces["server"], self._spaces["laptop"]
+        count = self.server.root / "dropped"
+        command = [sys.executable, __file__, "lossy", *spaces, str(loss), str(count)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            for space, own, other in ((spaces[0], SERVER, LAPTOP), (spaces[1], LAPTOP, SERVER)):
+                ip("-n", space, "link", "set", "lossy0", "up")
+                # More exact than the cable's own route; it goes with the device, which goes with the process.
+                ip("-n", space, "route", "add", f"{other}/32", "dev", "lossy0", "src", own)
+            yield lambda: count.stat().st_size
+        finally:
+            _end(process)
+            assert process.stdout is not None
+            process.stdout.close()
+
 
 def make_certificate(folder: Path, address: str) -> tuple[Path, Path, Path]:
     """See Machines.certificate."""
@@ -255,5 +282,39 @@ def relay(host: str, port: int, delay: float) -> None:
     asyncio.run(main())
 
 
-if __name__ == "__main__":
+def lose(server: str, laptop: str, loss: float, count: str) -> None:
+    """Pass IP packets on between a TUN device in each of the two namespaces, but not all of them. Each that is dropped is a byte
+    in the file `count`."""
+    import ctypes
+    import fcntl
+    import random
+    import select
+    import struct
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    ends = []
+    for space in (server, laptop):
+        with open(f"/var/run/netns/{space}") as namespace:
+            if libc.setns(namespace.fileno(), 0x40000000):  # CLONE_NEWNET
+                raise OSError(ctypes.get_errno(), "setns")
+        end = os.open("/dev/net/tun", os.O_RDWR)
+        fcntl.ioctl(end, 0x400454CA, struct.pack("16sH", b"lossy0", 0x1001))  # TUNSETIFF, IFF_TUN | IFF_NO_PI
+        ends.append(end)
+    across = {ends[0]: ends[1], ends[1]: ends[0]}
+    chance = random.Random(7)
+    with open(count, "wb", buffering=0) as dropped:
+        print("ready", flush=True)
+        while True:
+            for end in select.select(ends, [], [])[0]:
+                with contextlib.suppress(OSError):  # a device that is not up yet
+                    packet = os.read(end, 65536)
+                    if chance.random() < loss:
+                        dropped.write(b".")
+                    else:
+                        os.write(across[end], packet)
+
+
+if __name__ == "__main__" and sys.argv[1] == "lossy":
+    lose(sys.argv[2], sys.argv[3], float(sys.argv[4]), sys.argv[5])
+elif __name__ == "__main__":
     relay(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

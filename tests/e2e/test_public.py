@@ -155,6 +155,7 @@ def test_events_come_at_once(site: Site) -> None:
         response = http.client.HTTPResponse(sock)
         response.begin()
         assert response.readline() == b"data: one\n"
+        response.close()  # it holds the socket, too
     # And the function hears at once that its client is gone, though it has nothing to send.
     until(lambda: "the client of that has left" in site.place.zygo("app", "logs", "public").text, what="the word")
 

@@ -73,6 +73,19 @@ print("large", len(zygo.Function.from_name("hello", "double").remote("x" * 3_000
 """
 
 
+CALLED = ["double 42", "map [0, 2, 4, 6, 8]", "items [0, 1, 2]", "raised 'no such thing'", "large 6000000"]
+
+
+def called(machines: Machines, caller: Path, env: dict[str, str]) -> list[str]:
+    """What CALLER prints on the laptop."""
+    command = [*machines.within("laptop"), sys.executable, str(caller)]
+    done = subprocess.run(
+        command, env={**machines.laptop.environment, **env}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def program(version: int) -> str:
     return PROGRAM.replace("VERSION", str(version))
 
@@ -158,17 +171,7 @@ def test_deploy_call_look_and_stop(machines: Machines, address: str, tmp_path: P
     assert result["type"] == "published"
     assert machines.get(result["urls"]["greet"])[0] == 200
 
-    calling = [*machines.within("laptop"), sys.executable, str(tmp_path / "caller.py")]
-    done = subprocess.run(
-        calling, env={**machines.laptop.environment, **env}, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.stdout.splitlines() == [
-        "double 42",
-        "map [0, 2, 4, 6, 8]",
-        "items [0, 1, 2]",
-        "raised 'no such thing'",
-        "large 6000000",
-    ], done.stderr
+    assert called(machines, tmp_path / "caller.py", env) == CALLED
     by = json.loads(machines.laptop.zygo("app", "history", "hello", "--json", env=env).text)["revisions"][0]["by"]
     audit = json.loads(machines.server.zygo("server", "audit", "hello", "--json").text)["entries"][0]
     assert (audit["action"], audit["outcome"]) == ("deploy", "published")
@@ -218,6 +221,27 @@ def test_environments_and_secrets(machines: Machines, address: str, tmp_path: Pa
     finally:
         gone = machines.server.zygo("environment", "delete", "staging", "--yes")
         assert gone.code == 0, gone.text
+
+
+@pytest.mark.skipif(not kit.has_tun(), reason="there is no /dev/net/tun")
+def test_a_line_that_loses_packets(machines: Machines, address: str, tmp_path: Path) -> None:
+    """One of ten each way: all is slower, and nothing is lost."""
+    env = {"ZYGO_SERVER": address}
+    file = tmp_path / "hello.py"
+    file.write_text(program(1))
+    (tmp_path / "caller.py").write_text(CALLER)
+    with machines.lossy_line(0.1) as dropped:
+        with machines.laptop.serve(file, env=env) as serve:
+            for number in (2, 3, 4):
+                serve.save("hello.py", program(number))
+                serve.wait_for(r"Updated hello in")
+                assert machines.get(serve.url("greet"))[1].endswith(f'"version":{number}}}')
+            assert serve.stop() == 0
+        result = machines.laptop.deploy(file, env=env)
+        assert machines.get(result["urls"]["greet"])[0] == 200
+        assert called(machines, tmp_path / "caller.py", env) == CALLED
+        assert machines.laptop.zygo("app", "stop", "hello", "--yes", env=env).code == 0
+        assert dropped() > 10
 
 
 def test_a_command_that_is_killed_leaves_an_app_that_ends(machines: Machines, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ async def connect(place: Place, *, replace: bool = True, say: Callable[[str], No
         from zygo.sdk import distant
 
         return await distant.connect(place.remote)
-    _refuse_strangers(place.socket.parent)
+    _refuse_strangers(place.socket.parent, place.data_dir)
     client = Client(place.socket)
     try:
         status = await probe(client)
@@ -104,15 +104,15 @@ async def connect(place: Place, *, replace: bool = True, say: Callable[[str], No
     return client
 
 
-def _refuse_strangers(directory: Path) -> None:
+def _refuse_strangers(directory: Path, data: Path) -> None:
     """Sources and secrets go to whoever listens there, and in a directory below /tmp that may be another user."""
     try:
         owner, above = directory.stat().st_uid, directory.parent.stat()
     except OSError:
         return
     # Root uses the service, which has a user of its own; its directory was made where only root makes any.
-    service = os.geteuid() == 0 and above.st_uid == 0 and not above.st_mode & 0o022
-    if owner not in (os.geteuid(), 0) and not service:
+    service = paths.service_user(data) if above.st_uid == 0 and not above.st_mode & 0o022 else 0
+    if owner not in (os.geteuid(), 0, service):
         raise errors.PermissionDeniedError(
             f"{directory}, the directory of the server's socket, belongs to another user (uid {owner}). "
             "Set ZYGO_RUNTIME_DIR to one of your own."
@@ -206,7 +206,7 @@ def _readable(fd: int, seconds: float) -> bool:
 
 async def _start(place: Place, client: Client) -> None:
     """Start a server and wait for its reply; meet the winner when another one was faster."""
-    if reason := paths.data_of_another(place.data_dir):
+    if reason := paths.refusal_of_data(place.data_dir):
         raise errors.ConnectionError(reason)
     reply = await spawn(place)
     if reply == "ready":

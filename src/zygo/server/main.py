@@ -32,7 +32,7 @@ import uvloop
 from zygo.engine import machine as machines
 from zygo.engine.images import guest_package
 from zygo.errors import AlreadyExistsError, Error, ExecutionError
-from zygo.paths import data_of_another
+from zygo.paths import refusal_of_data
 from zygo.server.logs import open_server_log
 from zygo.server.notify import managed, notify
 from zygo.settings import Settings, split
@@ -366,7 +366,7 @@ def prepare_directories(settings: Settings) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         if directory.stat().st_uid == os.geteuid():
             directory.chmod(mode)
-        elif reason := data_of_another(directory):
+        elif reason := refusal_of_data(directory):
             raise ExecutionError(reason)
         elif directory == settings.runtime_dir or not os.access(directory, os.W_OK):
             # Whoever owns the runtime directory can put another socket in the place of the control API's.
