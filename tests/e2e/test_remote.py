@@ -326,3 +326,31 @@ def test_what_is_wrong_with_https_is_said(machines: Machines) -> None:
     assert "is not known" in said(ZYGO_SERVER="https://name.invalid")
     assert "needs a token" in said(ZYGO_TOKEN="")
     assert "would send the token in the clear" in said(ZYGO_SERVER=f"http://{SERVER}:{CONTROL}")
+
+
+def test_nothing_answers_over_tcp_without_a_token(machines: Machines) -> None:
+    """Whatever is asked, also what does not exist: one and the same empty answer."""
+    asked = [
+        ["/v1/status"],
+        ["/v1/apps"],
+        ["/calls/zygo/v1/functions"],
+        ["/calls/fu-1/"],
+        ["/nothing"],
+        ["-X", "PUT", "/v1/blobs/x"],
+    ]
+    for *options, path in asked:
+        command = [
+            "curl",
+            "-sS",
+            "-k",
+            "--max-time",
+            "20",
+            "-w",
+            "%{http_code}",
+            *options,
+            f"https://{SERVER}:{CONTROL}{path}",
+        ]
+        done = subprocess.run([*machines.within("laptop"), *command], capture_output=True, text=True, check=False)
+        assert done.stdout in ("401", "429"), (path, done.stderr)
+    plain = [*machines.within("laptop"), "curl", "-sS", "--max-time", "20", f"http://{SERVER}:{CONTROL}/v1/status"]
+    assert subprocess.run(plain, capture_output=True, text=True, check=False).stdout == ""
