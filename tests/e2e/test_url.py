@@ -309,7 +309,7 @@ def test_the_server_holds_nothing_of_apps_that_ended(place: Place, write: Callab
     path = write(HELLO)
     descriptors = f"/proc/{place.server_pid()}/fd"
     first = 0
-    for _ in range(4):
+    for _ in range(5):
         with place.serve(path) as serve:
             assert serve.get("square", params={"x": 2}).json() == {"square": 4}
             serve.save("program.py", path.read_text() + "\n#")
@@ -317,5 +317,8 @@ def test_the_server_holds_nothing_of_apps_that_ended(place: Place, write: Callab
             assert serve.get("square", params={"x": 3}).json() == {"square": 9}
         place.settle()
         first = first or len(os.listdir(descriptors))
-    # What was asked of it is closed a moment after it was answered.
-    until(lambda: len(os.listdir(descriptors)) <= first, what=f"as few descriptors as after the first app, {first}")
+    # What was asked of it is closed a moment after it was answered. The server opens some files of its own when it first
+    # needs them; what an app leaves would be there four times.
+    until(
+        lambda: len(os.listdir(descriptors)) < first + 4, what=f"no more descriptors than after the first app, {first}"
+    )

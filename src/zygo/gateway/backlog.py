@@ -8,6 +8,7 @@ them and never behind a million.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -48,8 +49,8 @@ BOOT_PAUSE = 5.0
 WAIT_SECONDS = 3600.0
 """For a container. Then it is asked for again; a spawned input waits as long as it takes."""
 
-EXPLAIN_SECONDS = 0.2
-"""Until it is known why a container ended."""
+EXPLAIN_SECONDS = 5.0
+"""At most, until it is known why a container ended. It may not have ended at all, and have closed the connection alone."""
 
 RECONCILE_SECONDS = 60.0
 """Between two looks into the store when nothing is known to be there."""
@@ -299,6 +300,7 @@ class Backlog:
 
     async def _lost(self, callee: Callee, given: PendingInput, backend: Backend, reason: str) -> Outcome:
         if given.losses + 1 >= outcomes.MAX_LOSSES:
-            await asyncio.sleep(EXPLAIN_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(backend.gone.wait(), EXPLAIN_SECONDS)
             reason = callee.endpoint.explain(backend) or reason
         return outcomes.lost(given, callee.endpoint.function, reason, time.time())

@@ -25,7 +25,7 @@ class Backend:
     fork took until then; both only serve to tell a request where its time went. `target_inputs` is how many requests
     at once the balancer aims at, `max_inputs` how many it may reach; one that is `single_use` takes one in its life.
     `on_idle`, when set, is called as the last request in flight ends. Only the gateway and Admission change
-    `in_flight`, `served` and `idle`.
+    `in_flight`, `served` and `idle`. `gone` is set once it has ended and it is known why.
     """
 
     __slots__ = (
@@ -33,6 +33,7 @@ class Backend:
         "_ended",
         "accepting",
         "fork_seconds",
+        "gone",
         "id",
         "idle",
         "in_flight",
@@ -57,6 +58,7 @@ class Backend:
         single_use: bool = False,
     ) -> None:
         self.id = id
+        self.gone = asyncio.Event()
         self.path = path
         self.max_inputs = max_inputs
         self.target_inputs = min(target_inputs or max_inputs, max_inputs)

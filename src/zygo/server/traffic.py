@@ -95,6 +95,7 @@ class FunctionTraffic:
             self._reasons[container] = ended.reason()
             while len(self._reasons) > EXPLAINED:
                 del self._reasons[next(iter(self._reasons))]
+            backend.gone.set()
             del self._backends[container], self._containers[container]
         else:
             backend.on_idle = self._poke
