@@ -204,9 +204,11 @@ def test_what_is_refused(place: Place, write: Callable[..., Path]) -> None:
 def test_a_deleted_environment_takes_its_apps_along(staging: Place, write: Callable[..., Path]) -> None:
     place = staging
     program = write(SHOP.format(number=1))
-    place.deploy(program, "-e", "staging")
+    assert "Deployed shop v1 to staging in" in good(place, "deploy", str(program), "-e", "staging").text
     with place.serve(program, "-e", "staging") as served:
         assert environments(place)["staging"]["apps"] == ["shop"]
+        with place.serve(program):
+            assert "shop (serving, staging)" in good(place, "server", "status").text
         asked = refused(place, "environment", "delete", "staging")
         assert "stop shop? There is no terminal to ask at: say --yes." in asked
         done = good(place, "environment", "delete", "staging", "--yes")

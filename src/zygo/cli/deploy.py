@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zygo import loader
 from zygo.program import deploying, progress
+from zygo.sdk import where
 from zygo.sdk.parameters import check_name
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def show(result: dict[str, Any], name: str, took: float, output: Output) -> None
     if result["type"] == "unchanged":
         output.success(f"{name} v{result['version']} is deployed already, and nothing has changed.")
     else:
-        output.success(f"Deployed {name} v{result['version']} in {took:.2f} s{progress.where(result)}.")
+        place = f" to {environment}" if (environment := where.environment()) else ""
+        output.success(f"Deployed {name} v{result['version']}{place} in {took:.2f} s{progress.where(result)}.")
     for function in result.get("functions", []):
         progress.show_function(output, function)

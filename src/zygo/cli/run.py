@@ -23,7 +23,7 @@ from zygo.program import entry
 from zygo.program.connecting import connect
 from zygo.program.running import Plan, Run
 from zygo.program.screen import Lines, Silent
-from zygo.sdk import background, failures
+from zygo.sdk import background, failures, where
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -171,8 +171,9 @@ class _Call:
         name = self._running.name
         if self._options.detach:
             self._out.line(f"The app {name} goes on until its functions have nothing left to do.")
-            self._out.line(f"  Its output: zygo app logs {name}-dev -f")
-            self._out.line(f"  End it now: zygo app stop {name}")
+            place = f" -e {environment}" if (environment := where.environment()) else ""
+            self._out.line(f"  Its output: zygo app logs {name}-dev -f{place}")
+            self._out.line(f"  End it now: zygo app stop {name}{place}")
         elif code == 0:
             self._out.success(f"{name} is done.")
         elif code == INTERRUPTED:

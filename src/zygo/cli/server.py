@@ -250,8 +250,10 @@ def _show(status: dict[str, Any], out: Output) -> None:
     for key in ("sandbox", "network", "limits"):
         if status.get(key):
             out.line(f"{key}: {status[key]}")
+    several = len({item.get("environment") for item in status.get("apps", [])}) > 1
     for item in status.get("apps", []):
-        out.line(f"{item['name']} ({item.get('state', '?')})", "bold")
+        place = f", {item.get('environment')}" if several else ""
+        out.line(f"{item['name']} ({item.get('state', '?')}{place})", "bold")
         for function in item.get("functions", []):
             counts = f"{function.get('containers', 0)} containers, {function.get('waiting', 0)} waiting"
             where = f" => {function['url']}" if function["url"] else ""

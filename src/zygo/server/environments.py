@@ -54,7 +54,7 @@ class Environments:
     def __init__(self) -> None:
         self._all = {MAIN: Environment()}
         self.lock = asyncio.Lock()
-        """Held while one is changed."""
+        """Held while one is changed or deleted."""
         self.opened = asyncio.Event()
         """Set once `store` is there: apps may wake before."""
 
@@ -102,9 +102,8 @@ class Environments:
         check_name(name)
         suffix = suffix_of(name) if web_suffix is None else check_suffix(web_suffix)
         made = Environment(f"en-{secrets.token_hex(8)}", name, suffix, time.time())
-        async with self.lock:
-            await self.store.add(made.record)
-            self._all[made.id] = made
+        await self.store.add(made.record)
+        self._all[made.id] = made
         return made
 
     async def change(self, environment: Environment, name: str | None, web_suffix: str | None) -> None:
