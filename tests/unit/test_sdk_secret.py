@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import zygo
-from zygo.errors import InvalidError
+from zygo.errors import InvalidError, UnsupportedError
 from zygo.model import SecretUse
 from zygo.sdk import context
 from zygo.sdk.secret import add_up, parse_dotenv
@@ -84,6 +84,11 @@ def test_a_named_one_is_the_servers() -> None:
     for name, more in (("", {}), ("a b", {}), ("a", {"required_keys": "KEY"}), ("a", {"environment_name": ""})):
         with pytest.raises(InvalidError):
             zygo.Secret.from_name(name, **more)
+
+
+def test_a_caller_cannot_ask_for_one() -> None:
+    with pytest.raises(UnsupportedError, match=r"Secret\.from_name\('openai'\) in with_options\(\)"):
+        zygo.Function.from_name("a", "b").with_options(secrets=[zygo.Secret.from_name("openai")])
 
 
 def test_later_ones_win_also_among_those_of_the_server() -> None:
