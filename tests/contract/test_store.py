@@ -313,8 +313,12 @@ def test_environments(settings: Settings) -> None:
         await store.stop_app(two.app_id, 5.0)
         assert await store.app("hello", "en-1") is None
         assert await store.app("hello") == found["main"]
+        assert len(await store.apps(include_stopped=True)) == 2
         await environments.delete("en-1")
         assert await environments.all(9.5) == [main]
+        assert await store.apps(include_stopped=True) == [found["main"]]
+        assert await store.revisions(two.app_id) == []
+        assert await store.revisions(one.app_id) == [one]
         with pytest.raises(ConflictError, match="deleted meanwhile"):
             await store.add_revision("hello", "d4", spec(), BY, 6.0, environment="en-1")
 

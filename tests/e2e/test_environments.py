@@ -9,6 +9,7 @@ import pytest
 
 from e2e.deploy_kit import answer, good, refused
 from e2e.http_kit import ask
+from zygo.testing.harness import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -218,6 +219,7 @@ def test_a_deleted_environment_takes_its_apps_along(staging: Place, write: Calla
     assert host_answers(place, "local-staging--shop-front-dev")[0] == 404
     assert names(place) == {"main"}
     assert states(place) == set()
+    until(lambda: not list((place.data / "logs" / "apps").glob("shop@in-*")), what="the logs to be gone")
     # One of the same name is a new one: nothing of the old one's is in it.
     good(place, "environment", "create", "staging")
     assert "There is no app 'shop'" in refused(place, "app", "logs", "shop", "-e", "staging")

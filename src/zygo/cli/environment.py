@@ -72,7 +72,7 @@ def delete(
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete an environment with its secrets; the apps in it are stopped."""
+    """Delete an environment with its secrets, logs and history; the apps in it are stopped."""
     _run(lambda client, out: _delete(client, out, name, yes, as_json))
 
 

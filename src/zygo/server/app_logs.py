@@ -260,6 +260,12 @@ class AppLogs:
                 del self._live[one.key]
                 self.writer.forget(self.folder / one.key.folder)
 
+    def remove(self, environment: str) -> None:
+        """Remove the logs of every app of an environment, in which none lives any more."""
+        for key in self._known():
+            if key.environment == environment:
+                self.writer.remove(self.folder / key.folder)
+
     def end_followers(self) -> None:
         """Let every follower's stream end: the server stops."""
         for followers in self._followers.values():

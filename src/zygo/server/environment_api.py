@@ -82,6 +82,7 @@ class _EnvironmentApi:
                     app.session.end(f"`zygo environment delete {environment.name}`")
                     await server.apps.end(app)
             await server.environments.forget(environment)
+            server.app_logs.remove(environment.id)
         stopped = sorted({app.name for app in live})
         await server.audit.add(caller_of(request.scope), "environment delete", environment.name, stopped=stopped)
         return JSONResponse({**shown(environment), "stopped": stopped})

@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 import queue
+import shutil
 import stat
 import threading
 import time
@@ -111,6 +112,16 @@ class LogWriter:
                 file.close()
 
         self._jobs.put(close)
+
+    def remove(self, folder: Path) -> None:
+        """Remove the log in `folder`, with all that was written before this call."""
+
+        def remove() -> None:
+            if (file := self._files.pop(folder, None)) is not None:
+                file.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+        self._jobs.put(remove)
 
     def close(self, seconds: float = 5.0) -> bool:
         """Write what waits, for `seconds` at most; whether all of it was. May be called twice."""

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from zygo.errors import AlreadyExistsError, ConflictError, NotFoundError
 from zygo.model import MAIN, AppState, EnvironmentRecord, SecretRecord
-from zygo.store.tables import apps, environments, secrets
+from zygo.store.tables import apps, environments, revisions, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +63,7 @@ class EnvironmentStore:
         await self._writer.run(change)
 
     async def delete(self, identifier: str) -> None:
-        """Delete an environment with its secrets. Its apps must have been stopped; their history stays.
+        """Delete an environment with its secrets and the history of its apps, which must have been stopped.
 
         Raises ConflictError when one of them is deployed.
         """
@@ -74,6 +74,9 @@ class EnvironmentStore:
             )
             if (name := connection.scalar(deployed)) is not None:
                 raise ConflictError(f"The app {name!r} is deployed there. Stop it first.")
+            stopped = sa.select(apps.c.id).where(apps.c.environment == identifier)
+            connection.execute(sa.delete(revisions).where(revisions.c.app_id.in_(stopped)))
+            connection.execute(sa.delete(apps).where(apps.c.environment == identifier))
             connection.execute(sa.delete(secrets).where(secrets.c.environment == identifier))
             connection.execute(sa.delete(environments).where(environments.c.id == identifier))
 
