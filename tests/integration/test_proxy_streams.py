@@ -54,7 +54,7 @@ async def talk(scope: Scope, receive: Receive, send: Send) -> None:
 
 def test_a_websocket_talks_both_ways_and_is_not_cut_while_it_is_in_use() -> None:
     async def main() -> None:
-        async with uvicorn_at(talk) as path, rig(path, timeout=0.3) as r:
+        async with uvicorn_at(talk) as path, rig(path, timeout=1.5) as r:
             async with ws_connect(
                 f"ws://{HOST}:{r.port}/",
                 host="127.0.0.1",
@@ -69,7 +69,7 @@ def test_a_websocket_talks_both_ways_and_is_not_cut_while_it_is_in_use() -> None
                 await ws.send(big)
                 assert await ws.recv() == big
                 for _ in range(8):
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(0.25)
                     await ws.send("still here")
                     assert await ws.recv() == "still here"
                 assert r.admission.in_flight == 1

@@ -71,17 +71,19 @@ def test_a_later_reader_takes_over() -> None:
 
 
 def test_one_that_nobody_speaks_to_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_sessions, "GRACE_SECONDS", 0.2)
-
     async def body() -> None:
         session = RemoteSession("hello", "hello.py")
-        await asyncio.sleep(0.1)
+        session._heard -= remote_sessions.GRACE_SECONDS
         session.seen(0)
-        await asyncio.sleep(0.15)
+        session._look()
         assert not session.ended.is_set()
-        await asyncio.wait_for(session.ended.wait(), 5)
-        detached = RemoteSession("hello", "hello.py", detached=True)
-        await asyncio.wait_for(detached.abandoned.wait(), 5)
+        session._heard -= remote_sessions.GRACE_SECONDS
+        session._look()
+        assert session.ended.is_set()
+        monkeypatch.setattr(remote_sessions, "GRACE_SECONDS", 0.05)
+        alone, detached = RemoteSession("hello", "hello.py"), RemoteSession("hello", "hello.py", detached=True)
+        await asyncio.wait_for(alone.ended.wait(), 60)
+        await asyncio.wait_for(detached.abandoned.wait(), 60)
         assert not detached.ended.is_set()
 
     asyncio.run(body())
