@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.http_kit import HOLD, Many
+from e2e.deploy_kit import listed
+from e2e.http_kit import HOLD, Many, app_log
 from e2e.programs import finished, line_with, started
+from zygo.server.live import IDLE_SECONDS
+from zygo.testing.harness import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,6 +218,36 @@ def test_a_run_and_a_serve_of_one_app_do_not_meet(place: Place, write: Callable[
         assert serve.url("page") not in done.stderr
         assert serve.get("page").json() == 1
     assert serve.exit_status() == 0
+
+
+def test_a_detached_app_goes_on_until_its_spawned_calls_have_ended(
+    place: Place, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Also while one only waits: for its repetition, longer than an app without anything to do lives on."""
+    program = write(
+        f"""
+        import time
+        import zygo
+
+        app = zygo.App("patient")
+
+
+        @app.function(retries=zygo.Retries(max_retries=1, initial_delay={IDLE_SECONDS * 2}, backoff_coefficient=1.0))
+        def twice(began):
+            if time.time() - began < {IDLE_SECONDS * 2}:
+                raise RuntimeError("not yet")
+            print("the second time", flush=True)
+
+
+        @app.local_entrypoint()
+        def main():
+            print(twice.spawn(time.time()).object_id)
+        """
+    )
+    done = finished(place, "run", "--detach", program.name, cwd=program.parent)
+    assert done.returncode == 0, done.stderr
+    until(lambda: "the second time" in app_log(place, "patient"), 60.0, "the second attempt")
+    until(lambda: "patient" not in listed(place), 60.0, "the end of the app")
 
 
 def test_a_detached_app_goes_on_until_it_has_nothing_to_do(place: Place, write: Callable[..., Path]) -> None:

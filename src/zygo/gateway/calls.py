@@ -200,6 +200,11 @@ class Dispatcher:
         backlog = self._backlogs.get(function_id)
         return backlog.waiting if backlog is not None else 0
 
+    def pending(self, function_id: str) -> int:
+        """Inputs of a function without a result: those that wait for a repetition or a container, too."""
+        backlog = self._backlogs.get(function_id)
+        return (backlog.pending if backlog is not None else 0) + self._accepting.get(function_id, 0)
+
     # -- what backlogs ask for ----------------------------------------------------------------------------------------
 
     def find(self, function_id: str) -> Callee | None:

@@ -227,7 +227,7 @@ class Apps:
             for wait in waits:
                 wait.cancel()
         if not session.ended.is_set():
-            await app.idle(session.ended)
+            await app.idle(session.ended, self.pending)
             session.end("its functions have nothing left to do")
         try:
             await self.end(app)
@@ -324,6 +324,10 @@ class Apps:
                 task = asyncio.get_running_loop().create_task(self.dispatcher.cancel_function(function.id, reason))
                 self._cancelling.add(task)
                 task.add_done_callback(self._cancelling.discard)
+
+    def pending(self, function_id: str) -> int:
+        """Spawned inputs of a function that have no result."""
+        return self.dispatcher.pending(function_id) if self.dispatcher is not None else 0
 
     def spawned(self, function_id: str) -> int:
         """Spawned inputs of a function that are not at work."""

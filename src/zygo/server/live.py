@@ -165,12 +165,13 @@ class LiveApp:
             return "serving"
         return "detached" if self.session.abandoned.is_set() else "running"
 
-    async def idle(self, stop: asyncio.Event) -> None:
-        """Return once it had nothing to do for IDLE_SECONDS, or `stop` is set."""
+    async def idle(self, stop: asyncio.Event, pending: Callable[[str], int]) -> None:
+        """Return once it had nothing to do for IDLE_SECONDS, or `stop` is set. `pending` tells of a function's id how many of its
+        spawned inputs have no result."""
         loop = asyncio.get_running_loop()
         since = loop.time()
         while not stop.is_set():
-            if self.busy:
+            if self.busy or any(pending(function.id) for function in self.functions.values()):
                 since = loop.time()
             left = since + IDLE_SECONDS - loop.time()
             if left <= 0:
