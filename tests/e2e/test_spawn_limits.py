@@ -87,6 +87,6 @@ def test_arguments_that_are_too_large_to_be_kept_are_refused_by_name(
     monkeypatch.setattr(spawning, "MAX_REQUEST", 2**20)
     wait = zygo.Function.from_name("limits", "wait")
     with pytest.raises(
-        errors.RequestSizeError, match=r"arguments of wait have 2 MiB, and at most 1 MiB .* to a file or a bucket"
+        errors.RequestSizeError, match=r"of wait have 2 MiB, and at most 1 MiB .* to a file or a bucket"
     ):
         wait.spawn(b"x" * 2 * 2**20)

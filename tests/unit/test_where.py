@@ -164,3 +164,32 @@ def test_why_this_machines_server_is_silent(tmp_path: Path) -> None:
         ended.bind(str(tmp_path / "control.sock"))
     assert "has ended. `zygo server logs`" in asyncio.run(tried())
     assert "another user" in where.silent("/s", OSError(errno.EACCES, "Permission denied"))
+
+
+def test_profiles_are_read_again_when_their_file_has_changed_and_only_then(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    reads: list[Path] = []
+    real = profiles._load
+
+    def counted(file: Path) -> tuple[dict[str, profiles.Profile], str]:
+        reads.append(file)
+        return real(file)
+
+    monkeypatch.setattr(profiles, "_load", counted)
+    for _ in range(3):
+        assert profiles.load() == ({}, "")
+    one = profiles.Profile("one", "ssh://a.example.com")
+    profiles.save({"one": one}, "one")
+    for _ in range(3):
+        found, active = profiles.load()
+        assert (found, active) == ({"one": one}, "one")
+        found.clear()  # what a caller does with it is the caller's
+    profiles.save({"one": one}, "")
+    assert profiles.load() == ({"one": one}, "")
+    profiles.path().unlink()
+    assert profiles.load() == ({}, "")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "other"))
+    assert profiles.load() == ({}, "")
+    assert len(reads) == 5

@@ -7,7 +7,8 @@ import getpass
 import os
 import shlex
 import subprocess
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zygo import errors, model
@@ -18,10 +19,17 @@ from zygo.program.sources import Digests, collect
 from zygo.version import version
 
 if TYPE_CHECKING:
+    from zygo.loader import Evaluated
     from zygo.program.screen import Screen
     from zygo.program.sources import Upload
     from zygo.sdk.client import Client
     from zygo.sdk.reference import AppRef
+
+ROUNDS = 3
+"""Evaluations at most, when files are saved during each of them."""
+
+_CLOCK_TICK_NS = 10_000_000
+"""A file's times are those of the kernel's last tick."""
 
 GIT_SECONDS = 5.0
 """For each question to git: what it says only goes into the history, and a repository on a dead disk must not hold a deploy."""
@@ -80,7 +88,7 @@ def failed(event: dict[str, Any]) -> errors.Error:
 async def _evaluate(wanted: Deploy) -> Upload:
     warm = WarmLoader(wanted.ref, wanted.name)
     try:
-        evaluated = await warm.evaluate()
+        evaluated, upload = await _settled(warm)
     finally:
         await warm.close()
     if not evaluated.named and not wanted.name:
@@ -90,7 +98,36 @@ async def _evaluate(wanted: Deploy) -> Upload:
             f"The app in {wanted.ref.path or wanted.ref.module} has no name, and a deployed app needs one. Write "
             f"zygo.App({name!r}), or give it one here:\n\n    {call}"
         )
-    return await asyncio.to_thread(collect, evaluated, Digests())
+    return upload
+
+
+async def _settled(warm: WarmLoader) -> tuple[Evaluated, Upload]:
+    """An evaluation, and its files in the state in which it saw them: one that was saved meanwhile may have been executed in one
+    state and listed in another, so it is made again, until two in a row list the same or nothing is written any more."""
+    before: Upload | None = None
+    for left in reversed(range(ROUNDS)):
+        began = time.time_ns() - _CLOCK_TICK_NS
+        evaluated = await warm.evaluate()
+        upload = await asyncio.to_thread(collect, evaluated, Digests())
+        written = await asyncio.to_thread(_written_since, upload, began)
+        if not written or (before is not None and before.app.files == upload.app.files):
+            break
+        before = upload
+        if not left:
+            text = f"{written} was written during each of {ROUNDS} evaluations: what is deployed may be another state of it."
+            upload = replace(upload, app=replace(upload.app, warnings=(*upload.app.warnings, text)))
+    return evaluated, upload
+
+
+def _written_since(upload: Upload, began: int) -> str:
+    """A file that was written since `began`, in ns since the epoch, or is gone; "" when there is none."""
+    for path in upload.content.values():
+        try:
+            if os.stat(path).st_ctime_ns >= began:
+                return path
+        except OSError:
+            return path
+    return ""
 
 
 async def _send(client: Client, upload: Upload, by: model.Provenance, wanted: Deploy, screen: Screen) -> dict[str, Any]:

@@ -21,15 +21,40 @@ class Profile:
     environment: str = ""
 
 
+_read: tuple[str, tuple[int, ...] | None, dict[str, Profile], str] | None = None
+"""The last file that was read, its state then, and what it said: each call of a function asks, and reading the file, or finding
+none, was a quarter of what a call costs its caller."""
+
+
 def path() -> Path:
     """`$XDG_CONFIG_HOME/zygo/profiles.json`."""
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    return Path(base) / "zygo" / "profiles.json"
+    return Path(_path())
+
+
+def _path() -> str:
+    base = os.environ.get("XDG_CONFIG_HOME") or (os.environ.get("HOME") or os.path.expanduser("~")) + "/.config"
+    return f"{base}/zygo/profiles.json"
+
+
+def _state(file: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def load() -> tuple[dict[str, Profile], str]:
     """Every profile by name, and the name of the active one, "" for none. Raises InvalidError."""
-    file = path()
+    global _read
+    file = _path()
+    state = _state(file)
+    if _read is None or _read[0] != file or _read[1] != state:
+        _read = (file, state, *_load(Path(file)))
+    return dict(_read[2]), _read[3]
+
+
+def _load(file: Path) -> tuple[dict[str, Profile], str]:
     try:
         data: dict[str, Any] = json.loads(file.read_text())
         found = {
