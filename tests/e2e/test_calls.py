@@ -506,6 +506,26 @@ def test_a_large_value_is_held_once_in_its_container(f: Functions) -> None:
     assert f.passes.remote(data) == data
 
 
+def test_a_large_value_is_held_once_by_its_caller(f: Functions, serve: Serve) -> None:
+    # What is sent, and what comes back: neither is there a second time, pickled.
+    program = """
+import zygo
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) >> 10 for line in file if line.startswith("VmHWM:"))
+passes = zygo.Function.from_name("called", "passes")
+passes.remote(b"")
+before, data = peak(), b"x" * (100 << 20)
+assert passes.remote(data) == data
+print(peak() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=serve.place.environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stderr == ""
+    assert 195 <= int(done.stdout) < 250
+
+
 def test_a_large_value_that_cannot_be_read(f: Functions) -> None:
     with pytest.raises(DeserializationError, match="module 'test_calls'"):
         f.size_of.remote((Functions(), bytes(5_000_000)))
