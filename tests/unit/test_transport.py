@@ -201,3 +201,30 @@ def test_all_that_a_session_says_at_its_end_has_one_deadline(monkeypatch: pytest
             await server.until(server.opened, server.opened)
 
     run(body())
+
+
+def test_a_large_body_may_take_longer_than_the_limit_of_silence() -> None:
+    silence, size = 3.0, 16 * 2**20
+
+    async def body() -> None:
+        async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            left = size
+            while left:
+                left -= len(await reader.read(65536))
+                await asyncio.sleep(0.02)  # the slow line
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(slowly, "127.0.0.1", 0)
+        transport = over_tcp(Remote("http", "127.0.0.1", server.sockets[0].getsockname()[1], token="t"))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with transport.open("PUT", "/", bytes(size), silence) as reply:
+            assert await reply.read() == b"ok"
+        assert loop.time() - began > silence
+        await transport.aclose()
+        server.close()
+
+    run(body())

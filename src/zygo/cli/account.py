@@ -104,7 +104,7 @@ def refuse(account: Account, environment: Mapping[str, str], again: str) -> None
                 "    sudo env UV_TOOL_DIR=/opt/zygo UV_TOOL_BIN_DIR=/usr/local/bin UV_PYTHON_INSTALL_DIR=/opt/zygo/python "
                 f"uv tool install zygo\n    {again}\n\nOr let the service run as root:\n\n    {again} --user root"
             )
-    for name in ("ZYGO_TLS_CERT", "ZYGO_TLS_KEY", "ZYGO_CONTROL_CERT", "ZYGO_CONTROL_KEY"):
+    for name in ("ZYGO_TLS_CERT", "ZYGO_TLS_KEY", "ZYGO_CONTROL_CERT", "ZYGO_CONTROL_KEY", "SSL_CERT_FILE"):
         for path in files_of(environment.get(name, "")):
             if (closed := account.reads(path)) is not None:
                 raise errors.ExecutionError(

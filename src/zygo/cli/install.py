@@ -126,9 +126,9 @@ def install(service: Service, unit: Unit, out: Output, *, start: bool) -> int:
     if unit.account:
         own = account.Account.of(unit.account)
         data = Path(unit.environment["ZYGO_DATA_DIR"])
+        account.create(own, data)
         if own.uid < 0:
             out.line(f"Made the user {unit.account}, who owns {data}.")
-        account.create(own, data)
     if unit.secrets:
         write(service.secrets_file, unit.secrets_text(), 0o600)
         out.line(f"Wrote {service.secrets_file}, which only its owner can read: {', '.join(unit.secrets)}.")

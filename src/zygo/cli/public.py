@@ -125,7 +125,7 @@ def show_records(public: Public, out: Output) -> None:
     if public.control_port:
         out.line()
         out.line("To work with it from a laptop, make a token here, and there a profile:", "bold")
-        out.line("  zygo token create laptop --scope deploy")
+        out.line("  sudo zygo token create laptop --scope deploy")
         out.line(f"  zygo profile create {public.domain} --server https://{public.domain} --token - --activate")
 
 

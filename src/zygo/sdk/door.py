@@ -98,12 +98,18 @@ class Connection(asyncio.Protocol):
     async def send_rest(self, tail: Stored) -> None:
         """Send what follows, as fast as it is taken; not to its end when the server answers before."""
         for chunk in tail.chunks():
-            if self.closed or self.status:
-                self._keep = False
+            if not self.send_more(chunk):
                 return
-            assert self.transport is not None
-            self.transport.write(chunk)
             await self.drained()
+
+    def send_more(self, data: bytes) -> bool:
+        """Send what follows of the body; False when the server has answered already, or is gone."""
+        if self.closed or self.status:
+            self._keep = False
+            return False
+        assert self.transport is not None
+        self.transport.write(data)
+        return True
 
     async def answered(self) -> None:
         """Wait for the head of the answer. Raises Lost."""

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 KEEP_SECONDS = 50.0
 """How long an idle connection is kept for the next request; the server closes it after 60 s."""
 
+PIECE = 256 * 1024
+"""Bytes of a body that are sent within one limit of silence: a large one over a slow line takes as long as it takes."""
+
 KEPT = 8
 """Idle connections that are kept."""
 
@@ -226,8 +229,12 @@ class Answer:
 
     async def begin(self, head: bytes, body: bytes) -> None:
         """Send the request and wait for the head of the answer."""
-        self._connection.send(head, body)
+        self._connection.send(head, body[:PIECE])
         await self._bounded(self._connection.drained())
+        for at in range(PIECE, len(body), PIECE):
+            if not self._connection.send_more(body[at : at + PIECE]):
+                break
+            await self._bounded(self._connection.drained())
         await self._bounded(self._connection.answered())
 
     async def read(self) -> bytes:
