@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -245,8 +246,13 @@ def grown(serve: Serve, work: Callable[[], None]) -> int:
     assert pid is not None
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
     before = memory(pid, "VmRSS")
+    began = time.monotonic()
     work()
-    return memory(pid, "VmHWM") - before
+    more = memory(pid, "VmHWM") - before
+    print(
+        f"the server grew from {before / 2**20:.0f} MiB by at most {more / 2**20:.1f} MiB in {time.monotonic() - began:.1f} s"
+    )
+    return more
 
 
 @pytest.mark.timeout(1200)
@@ -264,26 +270,78 @@ def test_a_long_download_takes_little_memory(serve: Serve, framing: str) -> None
     assert grown(serve, download) < MEMORY
 
 
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("where", ["web", "ranges", "chunked"])
-def test_a_long_upload_takes_little_memory(serve: Serve, where: str) -> None:
-    size = SIZE if where == "web" else 256 * MB
-    path = "/" if where == "ranges" else "/sink"
-    url = serve.url("web" if where == "chunked" else where) + path
-
-    def upload() -> None:
-        command = ["curl", "-sS", "--noproxy", "*", "--max-time", "1200", "-T", "-", "-w", " %{http_code}", url]
-        if where != "chunked":
-            command += ["-H", f"Content-Length: {size}", "-H", "Transfer-Encoding:"]
-        source = subprocess.Popen(["head", "-c", str(size), "/dev/zero"], stdout=subprocess.PIPE)
-        out = subprocess.check_output(command, stdin=source.stdout, text=True)
+def upload(url: str, size: int, *options: str) -> str:
+    """What a PUT of `size` zeros is answered, and the status."""
+    command = ["curl", "-sS", "--noproxy", "*", "--max-time", "1200", "-T", "-", "-w", " %{http_code}", *options, url]
+    source = subprocess.Popen(["head", "-c", str(size), "/dev/zero"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        return subprocess.check_output(command, stdin=source.stdout, text=True)
+    finally:
         assert source.stdout is not None
         source.stdout.close()
         source.wait()
-        assert out == f"{'ok' if where == 'ranges' else size} 200"
+
+
+def declared(size: int) -> tuple[str, ...]:
+    return ("-H", f"Content-Length: {size}", "-H", "Transfer-Encoding:")
+
+
+@pytest.mark.parametrize("where", ["ranges", "chunked"])
+def test_a_long_upload_takes_little_memory(serve: Serve, where: str) -> None:
+    def work() -> None:
+        if where == "ranges":
+            assert upload(serve.url("ranges"), 256 * MB, *declared(256 * MB)) == "ok 200"
+        else:
+            assert upload(serve.url("web") + "/sink", 256 * MB) == f"{256 * MB} 200"
 
     serve.get("web", path="/source?size=1")
-    assert grown(serve, upload) < MEMORY
+    assert grown(serve, work) < MEMORY
+
+
+SINK = """
+import zygo
+
+app = zygo.App("sink")
+
+
+async def sink(scope, receive, send):
+    assert scope["type"] == "http"
+    got, more = 0, True
+    while more:
+        message = await receive()
+        got += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(got).encode()})
+
+
+@app.function(max_containers=1, timeout=1200)
+@zygo.asgi_app()
+def web():
+    return sink
+"""
+
+
+@pytest.mark.timeout(1500)
+def test_uploads_up_to_the_limit_that_is_set(fresh_place: Place, write: Callable[..., Path]) -> None:
+    fresh_place.environment["ZYGO_MAX_BODY_BYTES"] = str(SIZE)
+    said = f"zygo: the request body is larger than the {SIZE} bytes that are accepted (ZYGO_MAX_BODY_BYTES)"
+    with fresh_place.serve(write(SINK)) as serve:
+        url = serve.url("web") + "/"
+        assert upload(url, 1) == "1 200"
+
+        def work() -> None:
+            assert upload(url, SIZE, *declared(SIZE)) == f"{SIZE} 200"
+
+        assert grown(serve, work) < MEMORY
+        over = upload(url, SIZE + 1, *declared(SIZE + 1))
+        assert over.startswith(said)
+        assert over.endswith(" 413")
+        if SIZE <= 256 * MB:
+            chunked = upload(url, SIZE + 10 * MB)
+            assert chunked.startswith(said)
+            assert chunked.endswith(" 413")
+        assert serve.stop() == 0
 
 
 def test_ranges(serve: Serve) -> None:

@@ -145,8 +145,8 @@ def _closing(app: Callable[..., Any]) -> Callable[..., Any]:
     """`app`, cancelled for a request whose client has left, whose connection is closed once it is done with it."""
 
     async def closing(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan" and scope.get("server") is None:
-            # Behind a unix socket uvicorn knows none; applications make URLs of it.
+        if scope["type"] != "lifespan" and (scope.get("server") or (None, None))[1] is None:
+            # Behind a unix socket uvicorn knows none, or has the socket's path; applications make URLs of it.
             host = next((value for name, value in scope["headers"] if name == b"host"), b"")
             scope["server"] = _server(host, scope["scheme"])
         cycle = getattr(receive, "__self__", None)
