@@ -22,11 +22,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
     }
     return subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=240, check=False
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=800, check=False
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.alone
+@pytest.mark.timeout(900)
 def test_reload_and_memory_beside_uvicorn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = tmp_path / "report.json"
     folder = tempfile.mkdtemp(prefix="zgt")  # short: sockets lie in it
