@@ -23,6 +23,9 @@ class Plan:
     deploys: int = 50
     rollbacks: int = 5
     rollout_requests: int = 100_000
+    application_starts: int = 9
+    only: tuple[str, ...] = ()
+    """Which applications; all without any."""
 
 
 FULL = Plan()
@@ -41,4 +44,5 @@ QUICK = Plan(
     deploys=5,
     rollbacks=1,
     rollout_requests=3_000,
+    application_starts=2,
 )

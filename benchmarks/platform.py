@@ -100,8 +100,8 @@ class Platform:
         return dict(self._http.get("/v1/status").json())
 
     @contextlib.contextmanager
-    def serve(self, program: Path, *options: str) -> Iterator[App]:
-        """`zygo serve PROGRAM` until the block ends; gives the app once it answers requests."""
+    def serve(self, program: Path, *options: str, name: str = "") -> Iterator[App]:
+        """`zygo serve PROGRAM` until the block ends; gives the app once it answers requests. `name`: if not the file's."""
         command = [sys.executable, "-m", "zygo.cli.main", "serve", str(program), *options]
         output = self.folder / f"{program.stem}.log"
         child = processes.Child(command, cwd=program.parent, output=output, environment=self.environment)
@@ -112,7 +112,7 @@ class Platform:
                 START_SECONDS,
                 lambda: child.said()[-2000:] if child.process.poll() is not None else "",
             )
-            yield App(self, child, program.stem)
+            yield App(self, child, name or program.stem)
         finally:
             child.end()
 

@@ -65,7 +65,7 @@ def run(call: Call, serve: Serve) -> subprocess.CompletedProcess[str]:
     """Execute `call` in a shell as a user would, `curl` told to be quiet and to add the status."""
     names = functions(serve)
     urls = {f"URL_{name.upper()}": serve.url(name) for name in names}
-    curl = 'curl() { command curl --silent --max-time 20 "$@" --write-out "\\n%{http_code}"; }; export -f curl\n'
+    curl = 'curl() { command curl --silent --max-time 200 "$@" --write-out "\\n%{http_code}"; }; export -f curl\n'
     command = call.command.replace("xargs -P 20 -I{} curl", "xargs -P 20 -I{} bash -c 'curl \"$0\"'")
     return subprocess.run(
         ["bash", "-c", curl + command],
@@ -73,7 +73,7 @@ def run(call: Call, serve: Serve) -> subprocess.CompletedProcess[str]:
         env={**serve.place.environment, **urls, "URL": serve.url(names[0])},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=220,
         check=False,
     )
 

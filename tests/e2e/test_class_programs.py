@@ -105,3 +105,28 @@ def test_idle_loops_and_log_listeners_are_no_hindrance(place: Place, write: Call
         assert [answer.json() for answer in threads.map(lambda _: serve.get("used"), range(12))] == [True] * 12
         serve.wait_for("said in c-", anywhere=True)
         assert not serve.seen("cannot be forked")
+
+
+def test_a_librarys_thread_is_no_hindrance_wherever_it_is_imported(place: Place, write: Callable[..., Path]) -> None:
+    """numpy starts one; here only the image has it, and only a module beside the program names it."""
+    write("import numpy\n\ndef total(): return int(numpy.arange(4).sum())\n", "numbers_.py")
+    path = write(
+        """
+        import zygo
+
+        image = zygo.Image.debian_slim().pip_install("fastapi[standard]", "numpy")
+        with image.imports():
+            from numbers_ import total
+
+        app = zygo.App("library", image=image)
+
+        @app.function()
+        @zygo.fastapi_endpoint()
+        def used():
+            return total()
+        """
+    )
+    with place.serve(path) as serve:
+        assert serve.get("used").json() == 6
+        assert not serve.seen("cannot be forked")
+    place.settle(120)  # byte code of what was installed

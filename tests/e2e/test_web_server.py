@@ -187,6 +187,12 @@ def never_healthy():
 
 
 @app.function()
+@zygo.web_server(8000, startup_timeout=600)
+def gives_up():
+    subprocess.Popen([sys.executable, "-c", "print('not as root')"])
+
+
+@app.function()
 @zygo.web_server(8000)
 def interfaces():
     names = sorted(name for _, name in socket.if_nameindex())
@@ -305,6 +311,14 @@ def test_a_server_that_never_is_healthy(serve: Serve) -> None:
     assert "write @zygo.web_server(8000, health_path='/health', startup_timeout=60)." in said
 
 
+def test_a_server_that_ends_is_not_waited_for(serve: Serve) -> None:
+    text = serve.get("gives_up").text
+    assert "did not listen on port 8000 within" in text
+    assert "within 600 s" not in text
+    assert "No process of it runs any more; its output above says why." in text
+    serve.wait_for("not as root", anywhere=True)
+
+
 def test_each_container_has_its_network_and_the_outside_unless_blocked(serve: Serve) -> None:
     names = serve.get("interfaces", path="/names").text
     assert names == ("lo tap0" if _isolated(serve) else names)
@@ -318,8 +332,8 @@ def _isolated(serve: Serve) -> bool:
 
 def test_a_class_with_a_server_ends_it(serve: Serve) -> None:
     assert serve.get("Managed.serve").status_code == 200
-    until(lambda: "the server was told to stop" in app_log(serve.place, "servers"), 30, "SIGTERM for the server")
-    assert re.search(r"exit with None", app_log(serve.place, "servers"))
+    until(lambda: "exit with None" in app_log(serve.place, "servers"), 60, "the exit method, before the server's end")
+    until(lambda: re.search("Managed.* told to stop", app_log(serve.place, "servers")), 60, "SIGTERM for the server")
 
 
 def test_a_request_in_flight_survives_a_save(serve: Serve) -> None:

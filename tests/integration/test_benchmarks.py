@@ -54,6 +54,27 @@ def test_reload_and_memory_beside_uvicorn(tmp_path: Path, monkeypatch: pytest.Mo
     Path(folder).rmdir()  # it left nothing there
 
 
+@pytest.mark.timeout(300)
+def test_an_application_beside_its_own_server(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    done = run("applications", "--only", "files", "--quick", "--json", str(report))
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(report.read_text())["results"]
+    assert [figure["what"] for figure in result["figures"]] == [
+        "files: image and first load",
+        "files: zygo",
+        "files: its own server",
+    ]
+    assert all(figure["n"] and not figure["failed"] for figure in result["figures"])
+
+
+def test_an_unknown_application_is_refused_by_name() -> None:
+    done = run("applications", "--only", "flasks")
+    assert done.returncode == 2
+    assert "no application is called 'flasks'; there are fastapi, " in done.stderr
+    assert "--only is for the applications" in run("cold", "--only", "flask").stderr
+
+
 def test_an_unknown_benchmark_is_refused_by_name() -> None:
     done = run("cold", "lukewarm")
     assert done.returncode == 2

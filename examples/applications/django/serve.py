@@ -6,10 +6,9 @@ $ curl "$URL/"
 $ curl "$URL/static/admin/css/base.css"
 /*...
 
-In a browser: $URL/admin/, as admin, password admin.
+In a browser: $URL/admin/, as admin, password admin (of your own: ADMIN_PASSWORD in a zygo.Secret).
 """
 
-import os
 from pathlib import Path
 
 import zygo
@@ -23,21 +22,14 @@ image = (
 )
 
 with image.imports():
-    from bookshop.wsgi import application
+    from bookshop.ready import application
 
 app = zygo.App("django-bookshop", image=image)
 
 
-@app.function(
-    max_containers=1
-)  # SQLite is a file of one container, and gone with it: a database elsewhere can have many
+# SQLite is a file of one container, and gone with it. With a database elsewhere there can be many.
+@app.function(max_containers=1)
 @zygo.concurrent(max_inputs=20)
 @zygo.wsgi_app()
 def web():
-    from django.contrib.auth import get_user_model
-    from django.core.management import call_command
-
-    call_command("migrate", verbosity=0)
-    password = os.environ.get("ADMIN_PASSWORD", "admin")  # put this into a zygo.Secret
-    get_user_model().objects.create_superuser("admin", password=password)
     return application

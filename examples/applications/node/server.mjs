@@ -33,4 +33,4 @@ server.on('upgrade', async (request, socket) => {
 })
 
 process.on('SIGTERM', () => process.exit(0))
-server.listen(3000, '127.0.0.1', () => console.log('node listens'))
+server.listen(Number(process.env.PORT ?? 3000), '127.0.0.1', () => console.log('node listens'))

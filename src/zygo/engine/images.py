@@ -77,11 +77,12 @@ class ImageHost:
             _write_seen(self._bad_file, {*_read_seen(self._bad_file), report.crashed_on})
         return report.crashed_on
 
-    def learn(self, modules: tuple[str, ...]) -> None:
-        """Remember what a revision imported, for the next zygote of this image."""
+    def learn(self, modules: tuple[str, ...]) -> bool:
+        """Remember what a revision imported, for the next zygote of this image; whether that one will have more than this."""
         seen = set(_read_seen(self._seen_file))
         if not set(modules) <= seen:
             _write_seen(self._seen_file, seen | set(modules))
+        return not set(modules) <= self._loaded | set(_read_seen(self._bad_file))
 
     async def close(self) -> None:
         """Kill it and all that it forked, reap it, and remove its cgroup. May be called twice."""
@@ -105,6 +106,7 @@ class ImageHosts:
         self._lock = asyncio.Lock()
         self._numbers = itertools.count(1)
         self._closing: set[asyncio.Task[None]] = set()
+        self._retired: set[ImageHost] = set()
         self._warming: asyncio.Task[None] | None = None
 
     def warm_up(self, guest: Path) -> None:
@@ -138,14 +140,29 @@ class ImageHosts:
     async def release(self, host: ImageHost) -> None:
         """One revision less."""
         host.users -= 1
-        self._expire_when_unused(host)
+        if host not in self._retired:
+            self._expire_when_unused(host)
+        elif not host.users:
+            self._retired.discard(host)
+            self._reap_later(host)
+
+    async def retire(self, host: ImageHost) -> None:
+        """Have the next revision get a new zygote; this one ends with its last revision."""
+        if self._hosts.get(host.key) is host:
+            del self._hosts[host.key]
+            host.users += 1
+            self._retired.add(host)
+            if host.expiry is not None:
+                host.expiry.cancel()
+                host.expiry = None
+            await self.release(host)
 
     async def close(self) -> None:
         """End them all."""
         if self._warming is not None:
             self._warming.cancel()
             await asyncio.wait({self._warming})
-        for host in list(self._hosts.values()):
+        for host in [*self._hosts.values(), *self._retired]:
             if host.expiry is not None:
                 host.expiry.cancel()
             await host.close()

@@ -155,7 +155,8 @@ class LocalRevision:
             return self._zygote
 
     async def _start_zygote(self) -> RevisionZygote:
-        for _ in range(2):
+        retired = False
+        for _ in range(3):
             self._host = await self.engine.hosts.acquire(self.plan, self._system_log)
             zygote = RevisionZygote(self.plan.id, lambda stream, line: self._on_log("", "", stream, line), lambda: None)
             try:
@@ -167,13 +168,19 @@ class LocalRevision:
                 await self._drop()
                 raise
             self.notes, self.modules = report.notes, report.modules
-            self._host.learn(report.modules)
+            host = self._host
+            more = host.learn(report.modules)
             if not report.unfit or self._import_in == "container":
                 return zygote
-            self._explain_unfit(report.unfit)
-            self._import_in = "container"
             await zygote.close()
             await self._drop()
+            if more and not retired:
+                # It may be a library's thread (numpy has one), which is no hindrance in a zygote that imports it ahead.
+                retired = True
+                await self.engine.hosts.retire(host)
+                continue
+            self._explain_unfit(report.unfit)
+            self._import_in = "container"
         raise ContainerError("The revision's zygote could not be started.")
 
     async def _fork(self, zygote: RevisionZygote, host: ImageHost) -> int:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from zygo.guest.entry import Entry
     from zygo.model import WebSpec
 
+ENDED_SECONDS = 1.0
+"""A server of which no process or thread was seen for so long does not come any more."""
+
 POLL, POLL_LIMIT = 0.002, 0.05
 """Seconds between looks for the port, doubled up to the limit. A foreign server does not say when it listens, so this is looked
 for; only while a container starts, and not beyond startup_timeout."""
@@ -144,12 +147,18 @@ class WebServer:
 
     def _wait(self, port: int, deadline: float) -> str:
         """The address of the server, once it listens."""
-        seconds, pause = self.function.web.startup_timeout if self.function.web else 0.0, POLL
+        seconds = self.function.web.startup_timeout if self.function.web else 0.0
+        began, pause = time.monotonic(), POLL
+        idle_since, ended = began, False
         while True:
             found = ports.listeners()
             if port in found:
                 return found[port][0]
-            if time.monotonic() >= deadline:
+            now = time.monotonic()
+            if ports.others() or threading.active_count() > 1:
+                idle_since = now
+            ended = now - idle_since >= ENDED_SECONDS
+            if ended or now >= deadline:
                 break
             time.sleep(pause)
             pause = min(2 * pause, POLL_LIMIT)
@@ -157,9 +166,14 @@ class WebServer:
         said = f" It listens on {elsewhere}: give that as port=, or start it on {port}." if elsewhere else ""
         if not said and not ports.others() and threading.active_count() == 1:
             said = " No process of it runs any more; its output above says why."
+        longer = (
+            ""
+            if ended
+            else f" If it only needs longer, write @zygo.web_server({port}, startup_timeout={_longer(seconds)})."
+        )
+        waited = min(seconds, round(now - began, 1)) if ended else seconds
         raise ExecutionError(
-            f"The server of {self.function.name!r} did not listen on port {port} within {seconds:g} s.{said} If it only needs "
-            f"longer, write @zygo.web_server({port}, startup_timeout={_longer(seconds)})."
+            f"The server of {self.function.name!r} did not listen on port {port} within {waited:g} s.{said}{longer}"
         )
 
 
