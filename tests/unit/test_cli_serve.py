@@ -532,7 +532,7 @@ def test_closing_the_terminal_ends_it(home: Home) -> None:
         (["serve"], 2, "Missing argument"),
         (["serve", "a.py", "--nonsense"], 2, "No such option"),
         (["shell", "hello.py"], 1, "`zygo shell` comes with a later release"),
-        (["secret", "create", "x", "A=1"], 1, r"Secret\.from_dict"),
+        (["secret", "create", "x", "secret-word"], 1, "Value 1 is not KEY=VALUE"),
         (["server", "status"], 1, "No server runs"),
         (["server", "stop"], 0, "No server runs"),
         (["server", "status", "--json"], 1, '"running": false'),
