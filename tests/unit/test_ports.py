@@ -15,6 +15,7 @@ def test_a_name_gets_the_same_port_first_every_time(tmp_path: Path) -> None:
     one, two = PortBook(tmp_path / "p.json"), PortBook(tmp_path / "p.json")
     assert one.candidates("a") == two.candidates("a")
     assert one.candidates("a")[0] != one.candidates("b")[0]
+    assert one.candidates("a")[0] != PortBook(tmp_path / "other" / "p.json").candidates("a")[0]
     assert all(FIRST <= port <= LAST for port in one.candidates("a"))
     assert len(set(one.candidates("a"))) == len(one.candidates("a"))
 

@@ -31,9 +31,14 @@ class PortBook:
             self._ports = {}
 
     def candidates(self, name: str) -> list[int]:
-        """Ports to try for `name`, best first: the one it had, then from a hash of the name on, none that is another's."""
+        """Ports to try for `name`, best first: the one it had, then from a hash on, none that is another's.
+
+        The hash is of the book's path too: two servers on a machine, with an app of one name each, would begin at the same
+        port, and whichever came back first after a restart would have the other's.
+        """
         others = {port for owner, port in self._ports.items() if owner != name}
-        start = FIRST + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % (LAST - FIRST + 1)
+        digest = hashlib.sha256(f"{self._path}\0{name}".encode()).digest()
+        start = FIRST + int.from_bytes(digest[:4], "big") % (LAST - FIRST + 1)
         span = [FIRST + (start - FIRST + step) % (LAST - FIRST + 1) for step in range(100)]
         had = [self._ports[name]] if name in self._ports else []
         return had + [port for port in span if port not in others and port not in had]
