@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from benchmarks import client, processes
 from benchmarks.platform import Platform, wait_for
 from benchmarks.results import Comparison, Figure, Result, per
@@ -28,6 +30,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples" / "applications"
 
 OWN_SECONDS = 120.0
 """For a server by itself to answer; the slowest takes ten on a quiet machine."""
+
+COMPILE_SECONDS = 600.0
+"""For the byte code of a new image: some have thousands of files, and it is made with low priority."""
 
 _UVICORN = "python -m uvicorn {app} --port {port} --no-access-log --loop uvloop --http httptools"
 
@@ -111,9 +116,16 @@ def _measure(application: Application, starts: int) -> list[Figure]:
         began = time.perf_counter()
         with platform.serve(folder / "serve.py", name=application.app) as app:
             served = Figure(f"{name}: image and first load", "s", (time.perf_counter() - began,))
+            wait_for("the byte code of its image", lambda: not _compiles(platform.folder), COMPILE_SECONDS)
             zygo = _zygo(app, application, starts)
         own = _own(application, folder, _environment(platform, application), starts)
     return [served, zygo, own]
+
+
+def _compiles(folder: Path) -> bool:
+    """Whether the byte code of an image is still being made, in the background."""
+    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return any("compileall" in command and any(str(folder) in part for part in command) for command in commands)
 
 
 def _zygo(app: App, application: Application, starts: int) -> Figure:
