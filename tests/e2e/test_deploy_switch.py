@@ -113,6 +113,7 @@ def test_a_second_rolling_deploy_while_a_stream_of_the_first_revision_is_open(
         assert Held(url).finish() == "2"
         deploys.deploy(write(program(3)))
         assert Held(url).finish() == "3"
+        wait_for(deploys, "up", 3, seen)  # the answer may be here before the log's line is
         events = lives(deploys)[seen:]
         assert ("down", 1) not in events
         assert events.index(("down", 2)) < events.index(("up", 3))
