@@ -157,10 +157,12 @@ sync_environment() {
     else
         say "There is no Python 3.11 or newer here; uv gets one"
     fi
-    quietly "$UV" sync --frozen "$@" || die "the environment could not be made (uv sync --frozen $*)"
+    # Byte code now, once: where PYTHONDONTWRITEBYTECODE is set every command would compile all of its modules anew.
+    quietly "$UV" sync --frozen --compile-bytecode "$@" || die "the environment could not be made (uv sync --frozen $*)"
     unset UV_PYTHON
     export ENV_BIN
     ENV_BIN=$(cd "$UV_PROJECT_ENVIRONMENT/bin" && pwd)
+    quietly "$ENV_BIN/python" -m compileall -q src || warn "the byte code of src could not be written"
 }
 
 # A second environment, for tests that run zygo as an ordinary user while they themselves run as root: the repository, root's
@@ -181,7 +183,7 @@ user_environment() {
     (
         umask 022
         export UV_PROJECT_ENVIRONMENT=$folder/venv UV_PYTHON=/usr/bin/python3 UV_LINK_MODE=copy
-        quietly "$UV" sync --frozen --no-dev --no-editable --reinstall-package zygo
+        quietly "$UV" sync --frozen --compile-bytecode --no-dev --no-editable --reinstall-package zygo
     ) || die "$folder/venv could not be made"
     export TESTS_USER_PYTHON=$folder/venv/bin/python
 }
