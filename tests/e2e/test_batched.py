@@ -62,7 +62,7 @@ def strange(kinds):
 
 
 @app.function(max_containers=1, timeout=1)
-@zygo.batched(max_batch_size=2, wait_ms=10)
+@zygo.batched(max_batch_size=2, wait_ms=500)
 def slow(seconds):
     time.sleep(max(seconds))
     return seconds

@@ -55,6 +55,7 @@ def served(place: Place, program: Path) -> None:
     place.settle()
 
 
+@pytest.mark.timeout(300)  # wheels are fetched
 def test_pip_in_a_virtual_environment(wheel: Path, tmp_path: Path, write: Callable[..., Path]) -> None:
     """What the README tells those who have no uv."""
     venv = tmp_path / "venv"
@@ -64,6 +65,7 @@ def test_pip_in_a_virtual_environment(wheel: Path, tmp_path: Path, write: Callab
         served(place, write(PROGRAM))
 
 
+@pytest.mark.timeout(300)
 def test_uvx(wheel: Path, write: Callable[..., Path]) -> None:
     """`uvx zygo serve hello.py`, with the wheel instead of the index."""
     uv = str(find_uv())

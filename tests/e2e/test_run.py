@@ -229,7 +229,7 @@ def test_a_detached_app_goes_on_until_its_spawned_calls_have_ended(
         import time
         import zygo
 
-        app = zygo.App("patient")
+        app = zygo.App("lingering")
 
 
         @app.function(retries=zygo.Retries(max_retries=1, initial_delay={IDLE_SECONDS * 2}, backoff_coefficient=1.0))
@@ -246,8 +246,8 @@ def test_a_detached_app_goes_on_until_its_spawned_calls_have_ended(
     )
     done = finished(place, "run", "--detach", program.name, cwd=program.parent)
     assert done.returncode == 0, done.stderr
-    until(lambda: "the second time" in app_log(place, "patient"), 60.0, "the second attempt")
-    until(lambda: "patient" not in listed(place), 60.0, "the end of the app")
+    until(lambda: "the second time" in app_log(place, "lingering"), 60.0, "the second attempt")
+    until(lambda: "lingering" not in listed(place), 60.0, "the end of the app")
 
 
 def test_a_detached_app_goes_on_until_it_has_nothing_to_do(place: Place, write: Callable[..., Path]) -> None:

@@ -286,7 +286,10 @@ def test_a_server_that_dies_is_replaced(serve: Serve) -> None:
     [
         ("elsewhere", r"did not listen on port 8000 within 5 s. It listens on 8001: give that as port="),
         ("blocks", r"serves on port 8000 and does not return. Start the server with subprocess.Popen"),
-        ("crashes", r"did not listen on port 8000 within 1 s. No process of it runs any more"),
+        (
+            "crashes",
+            r"did not listen on port 8000 within 1 s. No process of it runs any more; its output above says why.",
+        ),
     ],
 )
 def test_a_server_that_does_not_come(serve: Serve, name: str, text: str) -> None:
@@ -294,7 +297,6 @@ def test_a_server_that_does_not_come(serve: Serve, name: str, text: str) -> None
     assert answer.status_code in (500, 502)
     assert text in answer.text
     if name == "crashes":
-        assert "web_server(8000, startup_timeout=60)" in answer.text
         serve.wait_for("No module named 'nothing_like_this'", anywhere=True)
 
 

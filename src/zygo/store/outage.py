@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+ASKED_SECONDS = 2.0
+"""Whoever waits tries again within this time, however short the patience is: the pauses between tries are half a second."""
+
+
 class Outage:
     """Whether the database is away, and how long it may still be waited for. May be used by several threads.
 
@@ -29,7 +33,7 @@ class Outage:
         """It does not answer. Nothing new while that is known; after a time in which nobody asked it is another outage."""
         with self._lock:
             now = self._clock()
-            if self._since is None or now - self._seen > self._patience:
+            if self._since is None or now - self._seen > max(self._patience, ASKED_SECONDS):
                 self._since = now
             self._seen = now
 
