@@ -14,7 +14,7 @@ import pytest
 
 from zygo import errors, loader
 from zygo.cli import live as live_module
-from zygo.cli.live import Live
+from zygo.cli.live import ROUNDS, Live
 from zygo.program import sources
 from zygo.program.sources import Digests, is_being_written
 
@@ -96,14 +96,16 @@ def run(body: Callable[[], Awaitable[T]]) -> T:
     return asyncio.run(bounded())
 
 
-def listing(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object], after: Callable[[], object]) -> None:
-    """Let these happen around the first listing of the files' contents."""
-    real, done = sources.collect, threading.Event()
+def listing(
+    monkeypatch: pytest.MonkeyPatch, before: Callable[[], object], after: Callable[[], object], times: int = 1
+) -> None:
+    """Let these happen around the first `times` listings of the files' contents."""
+    real, left = sources.collect, [times]
 
     def collect(*arguments: Any) -> Upload:
-        if done.is_set():
+        if not left[0]:
             return real(*arguments)
-        done.set()
+        left[0] -= 1
         before()
         try:
             return real(*arguments)
@@ -121,6 +123,20 @@ def test_executed_with_content_and_listed_empty(desk: Desk, monkeypatch: pytest.
             listing(monkeypatch, desk.empty, lambda: desk.write(program("second")))
             desk.is_sent_as_evaluated(await live.evaluate(), "second")
             assert desk.evaluations == 2
+
+    run(body)
+
+
+def test_listed_empty_more_often_than_there_are_rounds(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A burst of saves goes on for longer than the evaluations of a small program take."""
+    monkeypatch.setattr(live_module, "HALF_SAVES_SECONDS", 50.0)
+
+    async def body() -> None:
+        async with desk.living() as live:
+            desk.write(program("second"))
+            listing(monkeypatch, desk.empty, lambda: desk.write(program("second")), ROUNDS + 2)
+            desk.is_sent_as_evaluated(await live.evaluate(), "second")
+            assert desk.evaluations == ROUNDS + 3
 
     run(body)
 

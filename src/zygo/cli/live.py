@@ -46,6 +46,10 @@ PATIENCE_SECONDS = 1.0
 ROUNDS = 8
 """Enough for a burst of saves to settle; a file that is written all the time must not keep the app from being live."""
 
+HALF_SAVES_SECONDS = 3.0
+"""So long a state that may be half of a save, since it fails or was not listed as it was evaluated, is followed by another
+evaluation, however many there were: ROUNDS of a small program are over in less than a burst of saves."""
+
 _CLOCK_TICK_NS = 10_000_000
 """File times come from the kernel's coarse clock, which is up to one tick behind."""
 
@@ -117,6 +121,7 @@ class Live:
         Raises what `WarmLoader.evaluate` raises.
         """
         left = ROUNDS
+        patient = time.monotonic() + HALF_SAVES_SECONDS
         self._again = True
         touched: set[str] = set()
         while True:
@@ -131,13 +136,16 @@ class Live:
             except errors.Error as error:
                 self._arm((*self._roots, *loader.watch_roots(self._ref), *_fallback(self._ref, error)))
                 left -= 1
-                if left > 0 and (await self._mixed(before) or await self._changes_soon(touched)):
+                if (left > 0 or time.monotonic() < patient) and (
+                    await self._mixed(before) or await self._changes_soon(touched)
+                ):
                     continue
                 raise
             self._took = time.monotonic() - clock
             self._arm(evaluated.watch)
             self._follow(evaluated, started)
-            if not await self._mixed(before) or left <= 0:
+            mixed, whole = await self._mixed(before), _is_of(upload, before)
+            if (whole and (left <= 0 or not mixed)) or (left <= 0 and time.monotonic() >= patient):
                 return upload  # what changed meanwhile makes the next `changed` return at once
 
     def preload(self, modules: tuple[str, ...]) -> None:
@@ -240,6 +248,11 @@ class Live:
                 if os.stat(path).st_ctime_ns >= started - _CLOCK_TICK_NS:
                     self._changed.add(path)
         self._files = frozenset(files)
+
+
+def _is_of(upload: Upload, before: dict[str, Seen]) -> bool:
+    """Whether what was listed is what the evaluation began with; else it may be half of a save, as an emptied file is."""
+    return all(before[path].sha256 == sha256 for sha256, path in upload.content.items() if path in before)
 
 
 def _fallback(ref: AppRef, error: errors.Error) -> list[WatchRoot]:
