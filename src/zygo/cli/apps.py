@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
@@ -11,14 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zygo import errors
-from zygo.cli import logs
-from zygo.cli import output as printing
+from zygo.cli import connected, logs
 from zygo.cli.arguments import Env  # noqa: TC001  typer looks at it
-from zygo.program.place import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from zygo.cli.output import Output
     from zygo.sdk.client import Client
 
@@ -37,13 +32,13 @@ Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 @app.command("list")
 def list_apps(env: Env = None, as_json: AsJson = False) -> None:
     """List the apps that are served, deployed, and stopped; of every environment unless one is named."""
-    _run(lambda client, out: _list(client, out, as_json))
+    connected.run(lambda client, out: _list(client, out, as_json))
 
 
 @app.command()
 def history(name: Name, env: Env = None, as_json: AsJson = False) -> None:
     """List the revisions of an app, newest first."""
-    _run(lambda client, out: _history(client, out, name, as_json))
+    connected.run(lambda client, out: _history(client, out, name, as_json))
 
 
 @app.command()
@@ -58,30 +53,21 @@ def rollback(
 ) -> None:
     """Make an older revision the newest one."""
     number = _version(version)
-    _run(lambda client, out: _change(client, out, name, "rollback", {"version": number, "strategy": strategy}, as_json))
+    connected.run(
+        lambda client, out: _change(client, out, name, "rollback", {"version": number, "strategy": strategy}, as_json)
+    )
 
 
 @app.command()
 def rollover(name: Name, strategy: Strategy = "rolling", env: Env = None, as_json: AsJson = False) -> None:
     """Replace an app's containers by new ones of the same revision."""
-    _run(lambda client, out: _change(client, out, name, "rollover", {"strategy": strategy}, as_json))
+    connected.run(lambda client, out: _change(client, out, name, "rollover", {"strategy": strategy}, as_json))
 
 
 @app.command()
 def stop(name: Name, yes: Yes = False, env: Env = None, as_json: AsJson = False) -> None:
     """Stop a deployed app for good: its URLs are gone, its history stays."""
-    _run(lambda client, out: _stop(client, out, name, yes, as_json))
-
-
-def _run(command: Callable[[Client, Output], Coroutine[Any, Any, None]]) -> None:
-    from zygo.sdk import launch
-
-    async def connected() -> None:
-        out = printing.make(sys.stdout, sys.stderr)
-        async with await launch.connect(place(), say=out.hint) as client:
-            await command(client, out)
-
-    asyncio.run(connected())
+    connected.run(lambda client, out: _stop(client, out, name, yes, as_json))
 
 
 async def _list(client: Client, out: Output, as_json: bool) -> None:

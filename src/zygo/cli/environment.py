@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zygo import errors
-from zygo.cli import output as printing
+from zygo.cli import connected
 from zygo.cli.apps import ago, confirm
-from zygo.program.place import place
 from zygo.sdk import where
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from zygo.cli.output import Output
     from zygo.sdk.client import Client
 
@@ -30,7 +25,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the environme
 @app.command("list")
 def list_environments(as_json: AsJson = False) -> None:
     """List the environments; a star marks the one that commands use here and now."""
-    _run(lambda client, out: _list(client, out, as_json))
+    connected.run(lambda client, out: _list(client, out, as_json))
 
 
 @app.command()
@@ -48,7 +43,7 @@ def create(
 
     Examples: zygo environment create staging | zygo environment create ada-at-work --web-suffix ada
     """
-    _run(lambda client, out: _create(client, out, name, web_suffix, as_json))
+    connected.run(lambda client, out: _create(client, out, name, web_suffix, as_json))
 
 
 @app.command()
@@ -63,7 +58,7 @@ def update(
     """Give an environment another name or web suffix; its apps get new containers, which know them."""
     if set_name is None and web_suffix is None:
         raise errors.InvalidError("Say what to change: --set-name NAME or --set-web-suffix TEXT.")
-    _run(lambda client, out: _update(client, out, name, (set_name, web_suffix), as_json))
+    connected.run(lambda client, out: _update(client, out, name, (set_name, web_suffix), as_json))
 
 
 @app.command()
@@ -73,18 +68,7 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Delete an environment with its secrets, logs and history; the apps in it are stopped."""
-    _run(lambda client, out: _delete(client, out, name, yes, as_json))
-
-
-def _run(command: Callable[[Client, Output], Coroutine[Any, Any, None]]) -> None:
-    from zygo.sdk import launch
-
-    async def connected() -> None:
-        out = printing.make(sys.stdout, sys.stderr)
-        async with await launch.connect(place(), say=out.hint) as client:
-            await command(client, out)
-
-    asyncio.run(connected())
+    connected.run(lambda client, out: _delete(client, out, name, yes, as_json))
 
 
 async def _list(client: Client, out: Output, as_json: bool) -> None:

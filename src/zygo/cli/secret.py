@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path  # noqa: TC003  typer looks at it
@@ -11,15 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zygo import errors
-from zygo.cli import output as printing
+from zygo.cli import connected
 from zygo.cli.apps import ago, confirm
 from zygo.cli.arguments import Env  # noqa: TC001  typer looks at it
-from zygo.program.place import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from typing import Any
-
     from zygo.cli.output import Output
     from zygo.sdk.client import Client
 
@@ -60,13 +55,13 @@ def create(
     found |= _words(values or [])
     if not found:
         raise errors.InvalidError(f"A secret needs values: zygo secret create {name} KEY=VALUE, or --from-dotenv PATH.")
-    _run(lambda client, out: _create(client, out, (name, found, force), as_json))
+    connected.run(lambda client, out: _create(client, out, (name, found, force), as_json))
 
 
 @app.command("list")
 def list_secrets(env: Env = None, as_json: AsJson = False) -> None:
     """List the secrets, and the names of their values."""
-    _run(lambda client, out: _list(client, out, as_json))
+    connected.run(lambda client, out: _list(client, out, as_json))
 
 
 @app.command()
@@ -82,18 +77,7 @@ def delete(
         confirm(
             f"Delete the secret {name}? Apps that use it cannot start new containers after a restart of the server."
         )
-    _run(lambda client, out: _delete(client, out, name, allow_missing, as_json))
-
-
-def _run(command: Callable[[Client, Output], Coroutine[Any, Any, None]]) -> None:
-    from zygo.sdk import launch
-
-    async def connected() -> None:
-        out = printing.make(sys.stdout, sys.stderr)
-        async with await launch.connect(place(), say=out.hint) as client:
-            await command(client, out)
-
-    asyncio.run(connected())
+    connected.run(lambda client, out: _delete(client, out, name, allow_missing, as_json))
 
 
 async def _create(client: Client, out: Output, secret: tuple[str, dict[str, str], bool], as_json: bool) -> None:

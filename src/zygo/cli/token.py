@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zygo.cli import logs
-from zygo.cli import output as printing
+from zygo.cli import connected, logs
 from zygo.cli.apps import ago
-from zygo.program.place import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from zygo.cli.output import Output
     from zygo.sdk.client import Client
 
@@ -44,13 +38,13 @@ def create(
     Examples: zygo token create laptop | zygo token create ci --scope deploy --expires 90d | zygo token create shop --scope call
     """
     seconds = _duration("--expires", expires) if expires else None
-    _run(lambda client, out: _create(client, out, name, scope or ["deploy"], seconds, as_json))
+    connected.run(lambda client, out: _create(client, out, name, scope or ["deploy"], seconds, as_json))
 
 
 @app.command("list")
 def list_tokens(as_json: AsJson = False) -> None:
     """List the tokens: what they may do, until when, and when they were last used."""
-    _run(lambda client, out: _list(client, out, as_json))
+    connected.run(lambda client, out: _list(client, out, as_json))
 
 
 @app.command()
@@ -63,24 +57,13 @@ def rotate(
 ) -> None:
     """Give a token a new secret and show it, once; the old one is worth nothing from then on, or after the overlap."""
     seconds = _duration("--overlap", overlap) if overlap else 0.0
-    _run(lambda client, out: _rotate(client, out, name, seconds, as_json))
+    connected.run(lambda client, out: _rotate(client, out, name, seconds, as_json))
 
 
 @app.command()
 def delete(name: Name, as_json: AsJson = False) -> None:
     """End a token: what it is doing is cut, and it is worth nothing from now on."""
-    _run(lambda client, out: _delete(client, out, name, as_json))
-
-
-def _run(command: Callable[[Client, Output], Coroutine[Any, Any, None]]) -> None:
-    from zygo.sdk import launch
-
-    async def connected() -> None:
-        out = printing.make(sys.stdout, sys.stderr)
-        async with await launch.connect(place(), say=out.hint) as client:
-            await command(client, out)
-
-    asyncio.run(connected())
+    connected.run(lambda client, out: _delete(client, out, name, as_json))
 
 
 def _duration(option: str, text: str) -> float:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zygo.cli import output as printing
+from zygo.cli import connected
 from zygo.cli.apps import ago
-from zygo.program.place import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from zygo.cli.output import Output
     from zygo.sdk.client import Client
 
@@ -29,13 +24,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @tokens.command()
 def create(as_json: AsJson = False) -> None:
     """Make a token. Its secret is shown now and never again."""
-    _run(lambda client, out: _create(client, out, as_json))
+    connected.run(lambda client, out: _create(client, out, as_json))
 
 
 @tokens.command("list")
 def list_tokens(as_json: AsJson = False) -> None:
     """List the tokens, without their secrets."""
-    _run(lambda client, out: _list(client, out, as_json))
+    connected.run(lambda client, out: _list(client, out, as_json))
 
 
 @tokens.command()
@@ -43,18 +38,7 @@ def delete(
     identifier: Annotated[str, typer.Argument(metavar="ID", help="The token's id: wk-...")], as_json: AsJson = False
 ) -> None:
     """Delete a token: who shows it is refused from now on."""
-    _run(lambda client, out: _delete(client, out, identifier, as_json))
-
-
-def _run(command: Callable[[Client, Output], Coroutine[Any, Any, None]]) -> None:
-    from zygo.sdk import launch
-
-    async def connected() -> None:
-        out = printing.make(sys.stdout, sys.stderr)
-        async with await launch.connect(place(), say=out.hint) as client:
-            await command(client, out)
-
-    asyncio.run(connected())
+    connected.run(lambda client, out: _delete(client, out, identifier, as_json))
 
 
 async def _create(client: Client, out: Output, as_json: bool) -> None:

@@ -414,7 +414,13 @@ class Exchange:
         if self.error is None:
             self.error = refusal.text
         head.keep_alive = head.keep_alive and self.received and not client.draining
-        client.write(
+        self.say(refusal, self._server_timing() if self._debug and self.dispatched else b"")
+        self._end()
+
+    def say(self, refusal: Refusal, extra: bytes = b"") -> None:
+        """Send `refusal` to the client, with these header lines besides."""
+        head = self.head
+        self.client.write(
             render(
                 refusal,
                 request_id=self.id.decode(),
@@ -422,10 +428,9 @@ class Exchange:
                 head_only=head.method == b"HEAD",
                 keep_alive=head.keep_alive,
                 modern=head.modern,
-                extra=self._server_timing() if self._debug and self.dispatched else b"",
+                extra=extra,
             )
         )
-        self._end()
 
     def stop(self, refusal: Refusal) -> None:
         """Stop whatever goes on: `refusal` if nothing was sent yet, else all that is left is to cut the connection."""

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from zygo.gateway.exchange import Exchange
-from zygo.gateway.refusals import Refusal, render
+from zygo.gateway.refusals import Refusal
 
 if TYPE_CHECKING:
     from zygo.gateway.client import ClientConnection
@@ -130,21 +130,10 @@ class LongExchange(Exchange):
 
     def _part(self, refusal: Refusal) -> None:
         """Tell the client something else than the answer, and be without one."""
-        head, client = self.head, self.client
-        origin = head.header(b"origin")
+        client, origin = self.client, self.head.header(b"origin")
         # The application's own headers are not known yet, and without these no page of another origin may follow.
         cors = b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n" % origin
-        client.write(
-            render(
-                refusal,
-                request_id=self.id.decode(),
-                accept=head.header(b"accept"),
-                head_only=head.method == b"HEAD",
-                keep_alive=head.keep_alive,
-                modern=head.modern,
-                extra=cors if origin else b"",
-            )
-        )
+        self.say(refusal, cors if origin else b"")
         self._leave()
         client.finished(self)
 

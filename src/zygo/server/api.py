@@ -19,6 +19,7 @@ from zygo.errors import Error, InvalidError, to_json
 from zygo.model import MAIN, AppSpec, Provenance, decode
 from zygo.server import log_api
 from zygo.server.access import needed
+from zygo.server.bodies import read_json
 from zygo.server.environment_api import environment_of, environment_routes
 from zygo.server.faults import explained
 from zygo.server.guard import caller_of
@@ -112,7 +113,7 @@ class _Api:
         return JSONResponse(self._server.status())
 
     async def stop(self, request: Request) -> Response:
-        replaced = bool((await _json(request)).get("replaced"))
+        replaced = bool((await read_json(request)).get("replaced"))
         await self._server.audit.add(caller_of(request.scope), "server stop", "", replaced=replaced)
         self._server.stop("a newer command replaces it" if replaced else "`zygo server stop`", replaced=replaced)
         return JSONResponse({})
@@ -141,7 +142,7 @@ class _Api:
         return await log_api.respond(self._server.app_logs, request.path_params["name"], place, query)
 
     async def open_session(self, request: Request) -> Response:
-        body = await _json(request)
+        body = await read_json(request)
         app, file = str(body.get("app") or ""), str(body.get("file") or "")
         flags = {name: bool(body.get(name)) for name in ("force", "running", "detached", "remote")}
         place = environment_of(self._server, request)
@@ -151,12 +152,12 @@ class _Api:
         return _SessionResponse(session)
 
     async def resume(self, request: Request) -> Response:
-        session, body = self._remote(request), await _json(request)
+        session, body = self._remote(request), await read_json(request)
         after = body.get("after")
         return _SessionResponse(session, after if isinstance(after, int) else 0)
 
     async def seen(self, request: Request) -> Response:
-        after = (await _json(request)).get("after")
+        after = (await read_json(request)).get("after")
         self._remote(request).seen(after if isinstance(after, int) else 0)
         return JSONResponse({})
 
@@ -172,12 +173,12 @@ class _Api:
 
     async def hold(self, request: Request) -> Response:
         app = self._server.apps.by_session(request.path_params["id"])
-        app.hold_for(_change(await _json(request)))
+        app.hold_for(_change(await read_json(request)))
         return JSONResponse({})
 
     async def release(self, request: Request) -> Response:
         app = self._server.apps.by_session(request.path_params["id"])
-        app.settled(_change(await _json(request)))
+        app.settled(_change(await read_json(request)))
         app.release()
         return JSONResponse({})
 
@@ -186,7 +187,7 @@ class _Api:
         return JSONResponse({})
 
     async def publish(self, request: Request) -> Response:
-        app, body = self._server.apps.by_session(request.path_params["id"]), await _json(request)
+        app, body = self._server.apps.by_session(request.path_params["id"]), await read_json(request)
         app.settled(_change(body))
         await self._take_content(body)
         spec = _decoded(AppSpec, body, "app")
@@ -201,7 +202,7 @@ class _Api:
 
     async def deploy(self, request: Request) -> Response:
         name, place = request.path_params["name"], environment_of(self._server, request)
-        body = await _json(request)
+        body = await read_json(request)
         await self._take_content(body)
         spec, by = _decoded(AppSpec, body, "app"), _by(request, body)
         strategy = str(body.get("strategy", "rolling"))
@@ -237,7 +238,7 @@ class _Api:
         return JSONResponse({"revisions": await self._server.deployed.history(place, name)})
 
     async def rollback(self, request: Request) -> Response:
-        name, body, place = request.path_params["name"], await _json(request), environment_of(self._server, request)
+        name, body, place = request.path_params["name"], await read_json(request), environment_of(self._server, request)
         by, strategy, version = (
             _by(request, body),
             str(body.get("strategy", "rolling")),
@@ -253,7 +254,7 @@ class _Api:
         )
 
     async def rollover(self, request: Request) -> Response:
-        name, strategy = request.path_params["name"], str((await _json(request)).get("strategy", "rolling"))
+        name, strategy = request.path_params["name"], str((await read_json(request)).get("strategy", "rolling"))
         place = environment_of(self._server, request)
         return self._changing(
             request, "rollover", None, lambda emit: self._server.deployed.rollover(place, name, strategy, emit)
@@ -286,7 +287,7 @@ class _Api:
         return JSONResponse({})
 
     async def missing_blobs(self, request: Request) -> Response:
-        body = await _json(request)
+        body = await read_json(request)
         return JSONResponse({"missing": self._server.sources.missing(map(str, body.get("sha256") or ()))})
 
     async def put_blob(self, request: Request) -> Response:
@@ -368,16 +369,6 @@ async def _stream(
         if not task.done():
             task.cancel()
             await asyncio.wait([task])
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.body() or b"{}")
-    except ValueError as error:
-        raise InvalidError(f"The request's body is not JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise InvalidError("The request's body is not a JSON object.")
-    return body
 
 
 def _number(text: str) -> int:

@@ -7,7 +7,6 @@ holds nothing but what a container may do.
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from zygo.errors import Error, InvalidError, to_json
 from zygo.gateway.admission import Admission
 from zygo.gateway.container import Backend
 from zygo.gateway.routes import Endpoint
+from zygo.server.bodies import read_json
 from zygo.server.spawned import MAX_REQUEST, SpawnedApi
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class _CallsApi:
 
     async def find_variant(self, request: Request) -> Response:
         """The same with parameters or options, which may be secrets and so are no part of the URL."""
-        body = await _json(request)
+        body = await read_json(request)
         variant = body.get("variant")
         if not isinstance(variant, dict):
             raise InvalidError("The variant is not a JSON object.")
@@ -93,18 +93,8 @@ class _CallsApi:
 
     async def update_autoscaler(self, request: Request) -> Response:
         """Other bounds, until the next revision."""
-        settings = await _json(request)
+        settings = await read_json(request)
         return JSONResponse(self._functions.update_autoscaler(request.path_params["id"], settings))
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.body() or b"{}")
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise InvalidError("The request's body is not a JSON object.")
-    return body
 
 
 async def _error_response(request: Request, error: Exception) -> Response:

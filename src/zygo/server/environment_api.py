@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
@@ -10,6 +9,7 @@ from starlette.routing import Route
 
 from zygo.errors import ConflictError, InvalidError
 from zygo.model import MAIN
+from zygo.server.bodies import read_json
 from zygo.server.environments import Environment, shown
 from zygo.server.guard import caller_of
 
@@ -97,14 +97,3 @@ def _text(body: dict[str, Any], key: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise InvalidError(f"The request's {key!r} is not a text.")
     return value
-
-
-async def read_json(request: Request) -> dict[str, Any]:
-    """The JSON object that is a request's body. Raises InvalidError."""
-    try:
-        body = json.loads(await request.body() or b"{}")
-    except ValueError as error:
-        raise InvalidError(f"The request's body is not JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise InvalidError("The request's body is not a JSON object.")
-    return body

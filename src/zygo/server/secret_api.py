@@ -8,7 +8,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from zygo.errors import InvalidError, NotFoundError
-from zygo.server.environment_api import environment_of, read_json
+from zygo.server.bodies import read_json
+from zygo.server.environment_api import environment_of
 from zygo.server.guard import caller_of
 from zygo.server.secrets import shown
 

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from zygo.errors import InvalidError
 from zygo.model import encode
+from zygo.server.bodies import read_json
 from zygo.server.guard import caller_of
 from zygo.server.tokens import shown
 
@@ -44,7 +45,7 @@ class _TokenApi:
         return JSONResponse({"tokens": [shown(token) for token in self._tokens.list()]})
 
     async def create(self, request: Request) -> Response:
-        body, caller = await _json(request), caller_of(request.scope)
+        body, caller = await read_json(request), caller_of(request.scope)
         by = caller.name if caller.remote else self._audit.owner
         scopes = [str(scope) for scope in body.get("scopes") or ()]
         token, text = await self._tokens.create(str(body.get("name") or ""), scopes, _seconds(body, "expires_in"), by)
@@ -54,7 +55,7 @@ class _TokenApi:
         return JSONResponse({**shown(token), "token": text})
 
     async def rotate(self, request: Request) -> Response:
-        name, body = request.path_params["name"], await _json(request)
+        name, body = request.path_params["name"], await read_json(request)
         token, text = await self._tokens.rotate(name, _seconds(body, "overlap") or 0.0)
         await self._audit.add(caller_of(request.scope), "token rotate", name, old_until=token.old_until)
         return JSONResponse({**shown(token), "token": text})
@@ -80,13 +81,3 @@ def _seconds(body: dict[str, Any], key: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value == value:
         raise InvalidError(f"{key} is a number of seconds, not {value!r}.")
     return float(value)
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.body() or b"{}")
-    except ValueError as error:
-        raise InvalidError(f"The request's body is not JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise InvalidError("The request's body is not a JSON object.")
-    return body
