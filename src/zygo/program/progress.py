@@ -55,7 +55,7 @@ async def change(
             return await follow(output, events, verbose=verbose)
     except errors.ConnectionError as error:
         raise errors.ConnectionError(
-            f"The server went away meanwhile. `zygo app history {name}` shows whether the change was made."
+            f"{str(error).rstrip('.')}. `zygo app history {name}` shows whether the change was made."
         ) from error
 
 

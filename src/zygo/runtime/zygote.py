@@ -267,9 +267,8 @@ class RevisionZygote:
         if kind == "exited" and container is not None:
             status = message.get("status")
             if not isinstance(status, int):
-                raise ValueError(
-                    "an exit status that is no number"
-                )  # ends the channel, and so every container of this zygote
+                # It ends the channel, and so every container of this zygote.
+                raise ValueError("an exit status that is no number")
             del self._containers[container.id]
             container.exit_status(status)
         elif kind == "loaded" and not self._loaded.done():
