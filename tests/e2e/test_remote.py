@@ -276,23 +276,6 @@ def test_a_reload_costs_one_way_there_and_back(machines: Machines, tmp_path: Pat
     assert sorted(ways)[len(ways) // 2] < 1.9, ways
 
 
-def test_a_reload_over_20_ms(machines: Machines, tmp_path: Path) -> None:
-    """The figure in docs/guides/remote-servers.md: `pytest -s` shows it."""
-    machines.laptop.environment["ZYGO_TOKEN"] = token(machines, "far")
-    file = tmp_path / "hello.py"
-    file.write_text(program(0))
-    took: dict[str, list[int]] = {}
-    with machines.slow_line(CONTROL, 0.010) as far:
-        for name, port in (("near", 0), ("20 ms away", far)):
-            address = f"https://{SERVER}:{CONTROL}" if not port else f"https://127.0.0.1:{port}"
-            with machines.laptop.serve(file, "--name", name.replace(" ", "-"), env={"ZYGO_SERVER": address}) as serve:
-                for number in range(1, 12):
-                    serve.save("hello.py", program(number))
-                    took.setdefault(name, []).append(int(serve.wait_for(r"Updated .* in (\d+) ms")[1]))
-    near, away = (sorted(values)[len(values) // 2] for values in took.values())
-    print(f"reload, median of 11: {near} ms on the same line, {away} ms over 20 ms", took)
-
-
 @needs_ssh
 def test_what_is_wrong_with_ssh_is_said(machines: Machines) -> None:
     def said(**env: str) -> str:
